@@ -1,0 +1,2 @@
+// Package ctl is tuskctl, the command line that drives a controller.
+package ctl
