@@ -1,0 +1,123 @@
+package catalog
+
+import (
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// Meta is what the catalog knows of itself.
+type Meta struct {
+	// Schema is the version of the file, SchemaVersion after Open.
+	Schema uint32
+	// Repository it belongs to.
+	Repository repo.RepositoryID
+	// Epoch of this catalog's reign over the store.
+	Epoch uint64
+	// Counter is the fencing counter given out last within the epoch.
+	Counter uint64
+	// Head is the newest record of the catalog log that this catalog has written.
+	Head Witness
+	// Name of the controller, for people.
+	Name string
+	// Created is when the catalog was made.
+	Created time.Time
+	// IssuingCA is the sealed bundle of the issuing certificate authority of this epoch.
+	IssuingCA []byte
+}
+
+// Snapshot is the record of a snapshot that exists in the store.
+type Snapshot struct {
+	// ID is the id of the job that made it.
+	ID repo.JobID
+	// Instance it was made of, by id and by the name it had.
+	Instance     repo.InstanceID
+	InstanceName string
+	// Agent that read it.
+	Agent repo.AgentID
+	// Domain of its chunks.
+	Domain seal.DomainID
+	// Kind of snapshot.
+	Kind repo.SnapshotKind
+	// Fence of the attempt that made it.
+	Fence repo.Fence
+	// Started is when the backup began, Committed when the snapshot came into being.
+	Started, Committed time.Time
+	// Complete tells whether everything asked for is in it.
+	Complete bool
+	// SealEpoch is the newest seal epoch that any chunk or part of it may need: the domain's
+	// newest when it was committed.
+	SealEpoch uint32
+	// ObjectHash is the SHA-256 of the snapshot object, ObjectBytes its size.
+	ObjectHash  [32]byte
+	ObjectBytes int64
+	// Databases in it, Rows and PlainBytes it stands for, Chunks it names.
+	Databases        int32
+	Rows, PlainBytes int64
+	Chunks           int64
+	// StoredBytes had to be stored for it.
+	StoredBytes int64
+	// ServerVersion, SystemIdentifier and Incarnation of the source.
+	ServerVersion    int32
+	SystemIdentifier uint64
+	Incarnation      uint32
+}
+
+// PackState is how far a pack is.
+type PackState int
+
+// The states of a pack. The numbers are stored.
+const (
+	// PackIntent: about to be put; it may or may not be in the store.
+	PackIntent PackState = 1
+	// PackStored: durable in the store.
+	PackStored PackState = 2
+	// PackIndexed: durable, and its chunks are in an index file.
+	PackIndexed PackState = 3
+)
+
+// PackID is the content-addressed id of a pack.
+type PackID = [32]byte
+
+// Pack is the journal record of a pack that a job put. The records of a job
+// are what start-up and a retry need to know; they are not exported, since the
+// store's own listing says the same.
+type Pack struct {
+	// ID of the pack.
+	ID PackID
+	// Job and Fence of the attempt that filled it.
+	Job   repo.JobID
+	Fence repo.Fence
+	// Domain it belongs to.
+	Domain seal.DomainID
+	// State is how far it is.
+	State PackState
+	// Size in bytes and number of Frames.
+	Size   int64
+	Frames int32
+	// Created is when the intent was written.
+	Created time.Time
+}
+
+// AuditRecord is one link of the audit chain.
+type AuditRecord struct {
+	// Number counts from 1 without gaps; given by the catalog.
+	Number uint64
+	// Time by the controller's clock; given by the catalog when zero.
+	Time time.Time
+	// Actor is an identity, for example "operator/admin", or "" for nobody known.
+	Actor string
+	// Address the call came from.
+	Address string
+	// Action, for example "agent.revoke".
+	Action string
+	// Object it concerned, for example "agent db1".
+	Object string
+	// Outcome is "ok" or the kind of the refusal.
+	Outcome string
+	// Detail is more for people: a reason, a changed value. Never a secret.
+	Detail string
+	// Previous and Hash chain the records: Hash covers every field above and Previous.
+	Previous, Hash [32]byte
+}
