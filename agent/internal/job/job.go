@@ -1,0 +1,147 @@
+// Package job is the agent's own vocabulary of work: what an attempt is asked
+// to do, with what keys, how it tells how far it is, and how it ended. It knows
+// no transport: the session package converts between these types and the wire,
+// and executors (backup, restore) know only these.
+package job
+
+import (
+	"context"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// Kind names a kind of work.
+type Kind string
+
+// The kinds this agent has words for. Whether it can do them is decided by the
+// executors that were registered.
+const (
+	// KindBackup makes a snapshot of an instance.
+	KindBackup Kind = "backup"
+	// KindRestore brings databases of a snapshot into an instance.
+	KindRestore Kind = "restore"
+)
+
+// Job is one attempt of a job, as offered to this agent.
+type Job struct {
+	// ID of the job; of a backup also the id of the snapshot it makes.
+	ID repo.JobID
+	// Fence tells attempts of one job apart; reports carry it.
+	Fence repo.Fence
+	// Grant holds the keys of this attempt. It lives in memory only.
+	Grant Grant
+	// Backup is set when the kind is KindBackup.
+	Backup *Backup
+	// Restore is set when the kind is KindRestore.
+	Restore *Restore
+}
+
+// Kind tells which kind of work the job is, or "" when no kind is set.
+func (j Job) Kind() Kind {
+	switch {
+	case j.Backup != nil:
+		return KindBackup
+	case j.Restore != nil:
+		return KindRestore
+	}
+	return ""
+}
+
+// Ref names the attempt.
+func (j Job) Ref() Ref { return Ref{ID: j.ID, Fence: j.Fence} }
+
+// Ref names one attempt of one job.
+type Ref struct {
+	// ID of the job.
+	ID repo.JobID
+	// Fence of the attempt.
+	Fence repo.Fence
+}
+
+// String gives "<short id>/<epoch>.<counter>", for logs.
+func (r Ref) String() string { return r.ID.Short() + "/" + r.Fence.String() }
+
+// Grant is what an attempt may use: derived keys of one domain and how its rows
+// are cut. It must not outlive the attempt and must never be written down.
+type Grant struct {
+	// Domain whose chunks the attempt may write or read.
+	Domain seal.DomainID
+	// NameKey names chunks.
+	NameKey seal.Key
+	// CutKey decides where rows are cut. Zero in grants for restores.
+	CutKey seal.Key
+	// RefsKey seals chunk lists and the references part.
+	RefsKey seal.Key
+	// SealKeys seal data, by epoch: one for a backup, those of the snapshot for a restore.
+	SealKeys map[uint32]seal.Key
+	// NewestEpoch is the largest epoch in SealKeys; a backup seals with it.
+	NewestEpoch uint32
+	// Cut says how large chunks become.
+	Cut chunk.Params
+}
+
+// Backup says what to back up.
+type Backup struct {
+	// Instance, by its name within the agent.
+	Instance string
+	// Databases are globs of names to take, in display form; empty means all.
+	Databases []string
+	// Exclude are globs of names to leave out, in display form.
+	Exclude []string
+	// Workers is the number of parallel COPY streams; 0 lets the agent choose.
+	Workers int
+	// LockWait bounds the wait for the locks of a database; 0 means the agent's default.
+	LockWait time.Duration
+	// AbortOnBlockedDDL gives a database up when our locks queue somebody's DDL for longer than Patience.
+	AbortOnBlockedDDL bool
+	// Patience of AbortOnBlockedDDL; 0 means the agent's default.
+	Patience time.Duration
+}
+
+// Restore says what to restore, and where.
+type Restore struct {
+	// Snapshot to read.
+	Snapshot repo.JobID
+	// Instance to restore into, by its name within the agent.
+	Instance string
+	// Databases to restore; empty means every database of the snapshot.
+	Databases []Mapping
+	// Jobs is the number of parallel streams; 0 lets the agent choose.
+	Jobs int
+	// Replace allows a database that exists to be replaced.
+	Replace bool
+	// DryRun plans and changes nothing.
+	DryRun bool
+	// NoOwner leaves out owners and privileges.
+	NoOwner bool
+	// Globals creates missing roles and tablespaces first.
+	Globals bool
+}
+
+// Mapping names one database to restore, in display form.
+type Mapping struct {
+	// Source is the name in the snapshot.
+	Source string
+	// Target is the name to create; empty means the same.
+	Target string
+}
+
+// Executor does one kind of work. It returns when nothing of the attempt runs
+// any more: no goroutine, no connection, no tool. When ctx ends it must stop
+// within seconds; context.Cause(ctx) says why. It never returns an Outcome of
+// Succeeded for something that was not done.
+type Executor func(ctx context.Context, j Job, r Reporter) Result
+
+// Reporter takes what an executor tells while it works. Both methods return at
+// once and may be called concurrently: what cannot be sent in time is dropped,
+// the oldest first.
+type Reporter interface {
+	// Progress replaces what was said before. The reporter owns p's slices afterwards.
+	Progress(p Progress)
+	// Log adds one line to the attempt's log. The level is "debug", "info",
+	// "warn" or "error".
+	Log(level, msg string)
+}
