@@ -66,13 +66,14 @@ type Logical struct {
 }
 
 // Globals are rows of the shared catalogs as JSON objects, with whatever
-// columns the server's version has. They are fields, never SQL text.
+// columns the server's version has. They are fields, never SQL text. The types
+// named beside them read what every version has.
 type Globals struct {
-	Roles         []json.RawMessage `json:"roles"`
-	Memberships   []json.RawMessage `json:"memberships"`
-	RoleSettings  []json.RawMessage `json:"role_settings"`
-	Tablespaces   []json.RawMessage `json:"tablespaces"`
-	ParameterACLs []json.RawMessage `json:"parameter_acls"`
+	Roles         []json.RawMessage `json:"roles"`          // RoleFacts
+	Memberships   []json.RawMessage `json:"memberships"`    // MembershipFacts
+	RoleSettings  []json.RawMessage `json:"role_settings"`  // SettingFacts
+	Tablespaces   []json.RawMessage `json:"tablespaces"`    // TablespaceFacts
+	ParameterACLs []json.RawMessage `json:"parameter_acls"` // ParameterFacts
 	// PasswordsRead tells whether the role could read password hashes.
 	PasswordsRead bool `json:"passwords_read"`
 }
@@ -103,7 +104,7 @@ type Database struct {
 	Encoding string `json:"encoding"`
 	// Properties is the row of pg_database as a JSON object; see PropertiesOf.
 	Properties json.RawMessage `json:"properties"`
-	// Settings are rows of pg_db_role_setting for this database.
+	// Settings are rows of pg_db_role_setting for this database, as SettingFacts.
 	Settings []json.RawMessage `json:"settings"`
 	// PublicACL and PublicOwner are those of schema public, for restores across version 15.
 	PublicACL   string  `json:"public_acl,omitempty"`
@@ -169,6 +170,9 @@ type Table struct {
 	Columns []pg.Name `json:"columns"`
 	// Root is the OID of the topmost partitioned table above it, 0 when it is no partition.
 	Root uint32 `json:"root,omitempty"`
+	// RootSchema and RootName name that table.
+	RootSchema pg.Name `json:"root_schema,omitempty"`
+	RootName   pg.Name `json:"root_name,omitempty"`
 	// LoadViaRoot: its rows must be routed again when loaded.
 	LoadViaRoot bool `json:"load_via_root,omitempty"`
 	// OneStream: rows must be loaded in their order by one stream (BRIN, CLUSTERed).
@@ -223,6 +227,6 @@ type LargeObjects struct {
 	BlockSize int `json:"block_size"`
 	// Data is COPY binary of (loid, pageno, data), in that order, without header and trailer.
 	Data Stream `json:"data"`
-	// Meta is JSON lines, one object {oid, owner, acl, comment} a large object, by oid.
+	// Meta is JSON lines, one LargeObjectFacts a large object, by oid.
 	Meta Stream `json:"meta"`
 }
