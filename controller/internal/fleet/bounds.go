@@ -1,0 +1,159 @@
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/job"
+)
+
+// Bounds of what one agent can make the catalog keep. Each is beyond what a
+// real server has (PostgreSQL's names have at most 63 bytes, 252 in display
+// form), so that honest inventories are never cut.
+const (
+	maxName          = 256   // bytes of a name of a database, role, extension or tool
+	maxWord          = 128   // bytes of a version, platform, encoding or the like
+	maxText          = 1024  // bytes of a path, a reason, an error
+	maxLine          = 8192  // bytes of a log line, a plan line
+	maxInstances     = 64    // instances of one agent
+	maxDatabases     = 10000 // databases of one instance
+	maxRoles         = 10000 // roles of one instance
+	maxTablespaces   = 1000  // tablespaces of one instance
+	maxExtensions    = 1000  // extensions of one database, or available ones
+	maxAllExtensions = 50000 // extensions of all databases of an instance together
+	maxTools         = 64    // dump tools of one host
+	maxAllow         = 16    // words of the agent's own file
+	maxProgress      = 1000  // databases in one progress report
+	maxBlocked       = 100   // blocked sessions in one progress report
+)
+
+// clip gives s as valid UTF-8 of at most n bytes, without control characters.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) && len(s) > n-utf8.UTFMax {
+			s = s[:len(s)-1]
+		}
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\t' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// cut shortens a list, and notes it.
+func cut[T any](list []T, n int, what string, notes *[]string) []T {
+	if len(list) <= n {
+		return list
+	}
+	if notes != nil {
+		*notes = append(*notes, fmt.Sprintf("%d of %d %s kept", n, len(list), what))
+	}
+	return list[:n]
+}
+
+// boundList gives at most n words of at most size bytes each, nil for none.
+func boundList(list []string, n, size int) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	list = cut(list, n, "", nil)
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = clip(s, size)
+	}
+	return out
+}
+
+func boundBuild(b catalog.Build) catalog.Build {
+	return catalog.Build{Version: clip(b.Version, maxWord), Revision: clip(b.Revision, maxWord), Capability: b.Capability, Platform: clip(b.Platform, maxWord)}
+}
+
+func boundHost(v catalog.Inventory, notes *[]string) catalog.Inventory {
+	v.Hostname, v.OperatingSystem = clip(v.Hostname, maxName), clip(v.OperatingSystem, maxName)
+	v.Tools = cut(v.Tools, maxTools, "tools", notes)
+	var tools []catalog.Tool
+	for _, t := range v.Tools {
+		tools = append(tools, catalog.Tool{Name: clip(t.Name, maxName), Path: clip(t.Path, maxText), Version: t.Version})
+	}
+	v.Tools = tools
+	return v
+}
+
+func boundInstance(v catalog.InstanceInventory, notes *[]string) catalog.InstanceInventory {
+	v.Error, v.DataDirectory = clip(v.Error, maxText), clip(v.DataDirectory, maxText)
+	v.Databases = cut(v.Databases, maxDatabases, "databases", notes)
+	budget := maxAllExtensions
+	var databases []catalog.DatabaseInventory
+	for _, d := range v.Databases {
+		d.Name, d.Encoding, d.LocaleProvider = clip(d.Name, maxName), clip(d.Encoding, maxWord), clip(d.LocaleProvider, maxWord)
+		d.Locale, d.CollationVersion = clip(d.Locale, maxWord), clip(d.CollationVersion, maxWord)
+		d.Extensions = boundExtensions(d.Extensions, min(maxExtensions, budget), notes)
+		budget -= len(d.Extensions)
+		databases = append(databases, d)
+	}
+	v.Databases = databases
+	v.Roles = boundList(cut(v.Roles, maxRoles, "roles", notes), maxRoles, maxName)
+	v.Tablespaces = boundList(cut(v.Tablespaces, maxTablespaces, "tablespaces", notes), maxTablespaces, maxName)
+	v.AvailableExtensions = boundExtensions(v.AvailableExtensions, maxExtensions, notes)
+	return v
+}
+
+func boundExtensions(list []catalog.Extension, n int, notes *[]string) []catalog.Extension {
+	list = cut(list, n, "extensions", notes)
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]catalog.Extension, len(list))
+	for i, e := range list {
+		out[i] = catalog.Extension{Name: clip(e.Name, maxName), Version: clip(e.Version, maxWord)}
+	}
+	return out
+}
+
+func boundProgress(p job.Progress) job.Progress {
+	p.Phase = clip(p.Phase, maxName)
+	p.Databases = cut(p.Databases, maxProgress, "", nil)
+	for i := range p.Databases {
+		p.Databases[i].Database = clip(p.Databases[i].Database, maxName)
+		p.Databases[i].Phase = clip(p.Databases[i].Phase, maxWord)
+	}
+	p.Blocked = boundList(p.Blocked, maxBlocked, maxText)
+	return p
+}
+
+func boundLine(l catalog.LogLine) catalog.LogLine {
+	switch l.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		l.Level = "info"
+	}
+	l.Message = clip(l.Message, maxLine)
+	return l
+}
+
+// boundResult shortens a result, and says in its last problem what was cut.
+func boundResult(r catalog.Result) catalog.Result {
+	var notes []string
+	r.Error = clip(r.Error, maxText)
+	r.Databases = cut(r.Databases, catalog.MaxDatabaseResults, "database results", &notes)
+	for i := range r.Databases {
+		d := &r.Databases[i]
+		d.Database, d.Target, d.Error = clip(d.Database, maxName), clip(d.Target, maxName), clip(d.Error, maxText)
+	}
+	r.Plan = boundList(cut(r.Plan, catalog.MaxPlanLines, "plan lines", &notes), catalog.MaxPlanLines, maxLine)
+	r.Problems = cut(r.Problems, catalog.MaxProblems-1, "problems", &notes)
+	for i := range r.Problems {
+		p := &r.Problems[i]
+		p.Database, p.Object = clip(p.Database, maxName), clip(p.Object, 2*maxName)
+		p.Reason, p.Hint = clip(p.Reason, maxText), clip(p.Hint, maxText)
+	}
+	if len(notes) > 0 {
+		r.Problems = append(r.Problems[:len(r.Problems):len(r.Problems)], catalog.Problem{Reason: "the report was too long: " + strings.Join(notes, ", ")})
+	}
+	return r
+}
