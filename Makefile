@@ -8,9 +8,8 @@ GOLANGCI_LINT_VERSION := v2.15.0
 PROTOC_GEN_GRPC       := v1.6.2
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 VERSION_PKG := github.com/tuskvault/tuskvault/internal/version
-LDFLAGS  := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).revision=$(REVISION)
+LDFLAGS  := -s -w -X $(VERSION_PKG).version=$(VERSION)
 
 # Where the tests and the demo must not quietly skip what they prove.
 TEST_ENV := REQUIRE_SERVICES=1
