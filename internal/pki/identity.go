@@ -257,3 +257,9 @@ func (h *Holder) Replace(i *Identity) {
 
 // Certificate is a CertificateSource.
 func (h *Holder) Certificate() (*tls.Certificate, error) { return h.Current().TLS(), nil }
+
+// ClientTLS configures a client that shows the newest identity and pins its root.
+func (h *Holder) ClientTLS() (*tls.Config, error) { return ClientTLS(h.Current().Root, h.Certificate) }
+
+// ClientTLS configures a client that shows this identity and pins its root.
+func (i *Identity) ClientTLS() (*tls.Config, error) { return NewHolder(i).ClientTLS() }
