@@ -1,0 +1,132 @@
+package seal
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+
+	"github.com/tuskvault/tuskvault/internal/errs"
+)
+
+// Unlocker is one way to the master key: a key file or a passphrase. Each key
+// object of a repository holds one wrap.
+//
+// Wrap gives what is stored; aad says where it belongs (the hash of
+// repository.json and the key of the key object) and must be given again.
+// Unwrap fails with errs.Denied when this is not the right secret or not the
+// right sort of unlocker, with errs.Corrupt when the wrap was damaged or belongs
+// elsewhere, and with errs.Unsupported when this version, or FIPS mode, cannot
+// open it. Implementations are safe for concurrent use.
+type Unlocker interface {
+	Wrap(m MasterKey, aad []byte) ([]byte, error)
+	Unwrap(wrapped, aad []byte) (MasterKey, error)
+}
+
+// WrapKind says how a secret becomes the key that seals a master key.
+type WrapKind byte
+
+// The kinds of wraps. The numbers are stored: never reuse one.
+const (
+	// WrapKeyFile: 32 random bytes in a file.
+	WrapKeyFile WrapKind = 1
+	// WrapArgon2id: a passphrase, by Argon2id (RFC 9106).
+	WrapArgon2id WrapKind = 2
+	// WrapPBKDF2: a passphrase, by PBKDF2-HMAC-SHA-256, the only function of
+	// passphrases that FIPS mode allows.
+	WrapPBKDF2 WrapKind = 3
+)
+
+// String names the kind as people know it.
+func (k WrapKind) String() string {
+	switch k {
+	case WrapKeyFile:
+		return "key file"
+	case WrapArgon2id:
+		return "passphrase (argon2id)"
+	case WrapPBKDF2:
+		return "passphrase (pbkdf2-hmac-sha256)"
+	}
+	return fmt.Sprintf("unlocker of kind %d", byte(k))
+}
+
+// The layout of a wrap (docs/FORMAT.md, "Unlockers").
+const (
+	wrapMagic      = "TVKW"
+	wrapSaltAt     = 4 + 1 + 1 + 2 + kdfSize
+	wrapSealedAt   = wrapSaltAt + saltSize
+	wrapCommitAt   = wrapSealedAt + overhead + KeySize
+	wrapChecksumAt = wrapCommitAt + KeySize
+	// WrapSize is the length of every wrap in bytes.
+	WrapSize = wrapChecksumAt + sha256.Size
+
+	kdfSize  = 12
+	saltSize = 32
+)
+
+// WrapKindOf tells which kind of unlocker a wrap is for, after its checksum has
+// been verified: errs.Corrupt if it was damaged, errs.Unsupported if it is of a
+// newer version or kind.
+func WrapKindOf(wrapped []byte) (WrapKind, error) {
+	if len(wrapped) != WrapSize || string(wrapped[:4]) != wrapMagic {
+		return 0, fmt.Errorf("wrapped key: not one, or cut short: %w", errs.Corrupt)
+	}
+	if sum := sha256.Sum256(wrapped[:wrapChecksumAt]); string(sum[:]) != string(wrapped[wrapChecksumAt:]) {
+		return 0, fmt.Errorf("wrapped key: damaged: checksum differs: %w", errs.Corrupt)
+	}
+	if wrapped[4] != formatNumber || wrapped[6] != 0 || wrapped[7] != 0 {
+		return 0, fmt.Errorf("wrapped key: version %d, reserved bytes %x: %w", wrapped[4], wrapped[6:8], errs.Unsupported)
+	}
+	kind := WrapKind(wrapped[5])
+	if kind < WrapKeyFile || kind > WrapPBKDF2 {
+		return 0, fmt.Errorf("wrapped key: for an %s: %w", kind, errs.Unsupported)
+	}
+	return kind, nil
+}
+
+// wrapKeys are the two keys that come of a secret's root and a salt.
+func wrapKeys(root Key, salt []byte) (sealing, commitment Key) {
+	return root.derive("unlock-seal" + string(salt)), root.derive("unlock-commit" + string(salt))
+}
+
+func newSalt() []byte {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails: crypto/rand ends the program instead
+	return salt
+}
+
+// wrapWith seals a master key under a root that was made of a secret, kdf and
+// salt.
+func wrapWith(root Key, kind WrapKind, kdf [kdfSize]byte, salt []byte, m MasterKey, aad []byte) []byte {
+	out := make([]byte, 0, WrapSize)
+	out = append(out, wrapMagic...)
+	out = append(out, formatNumber, byte(kind), 0, 0)
+	out = append(out, kdf[:]...)
+	out = append(out, salt...)
+	sealing, commitment := wrapKeys(root, salt)
+	out = newAEAD(sealing).Seal(out, nil, m[:], wrapAAD(out, aad))
+	out = append(out, commitment[:]...)
+	sum := sha256.Sum256(out)
+	return append(out, sum[:]...)
+}
+
+// unwrapWith opens a wrap that WrapKindOf has accepted. The commitment is
+// compared before anything is decrypted: GCM alone would let one ciphertext
+// open under several keys, and so test many passphrases at once.
+func unwrapWith(root Key, wrapped, aad []byte, wrong string) (MasterKey, error) {
+	sealing, commitment := wrapKeys(root, wrapped[wrapSaltAt:wrapSealedAt])
+	if subtle.ConstantTimeCompare(commitment[:], wrapped[wrapCommitAt:wrapChecksumAt]) != 1 {
+		return MasterKey{}, fmt.Errorf("unlock: %s: %w", wrong, errs.Denied)
+	}
+	plain, err := newAEAD(sealing).Open(nil, nil, wrapped[wrapSealedAt:wrapCommitAt], wrapAAD(wrapped[:wrapSealedAt], aad))
+	if err != nil {
+		return MasterKey{}, fmt.Errorf("unlock: wrapped key was changed or belongs to another repository: %w", errs.Corrupt)
+	}
+	return MasterKey(plain), nil
+}
+
+// wrapAAD gives the associated data: everything before the sealed key, then
+// the caller's. It is a copy, because GCM must not write beside what it reads.
+func wrapAAD(header, aad []byte) []byte {
+	return append(append(make([]byte, 0, len(header)+len(aad)), header...), aad...)
+}
