@@ -171,11 +171,10 @@ func (l *Logging) Back() {
 }
 
 // Run changes the level on signals until ctx ends: SIGUSR1 makes it one step
-// more verbose, SIGUSR2 brings back the configured level, SIGHUP opens the log
-// file anew for programs that rotate it from outside.
+// more verbose, SIGUSR2 brings back the configured level.
 func (l *Logging) Run(ctx context.Context) error {
 	signals := make(chan os.Signal, 8) // more than a person sends while one is handled
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	for {
 		select {
@@ -194,13 +193,6 @@ func (l *Logging) handle(s os.Signal) {
 		l.More()
 	case syscall.SIGUSR2:
 		l.Back()
-	case syscall.SIGHUP:
-		if l.file != nil {
-			if err := l.file.Rotate(); err != nil {
-				l.Log.Error("log file not opened anew", zap.Error(err))
-			}
-		}
-		return
 	}
 	l.Log.Log(l.level.Level(), "log level changed", zap.String("to", l.Level()))
 }
