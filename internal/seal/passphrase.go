@@ -46,7 +46,7 @@ func DefaultKDF() KDF {
 	return KDF{Kind: WrapArgon2id, Time: 3, MemoryKiB: 64 << 10, Threads: 4}
 }
 
-// check tells whether the costs are within bounds; kind is the error's kind.
+// check tells whether the costs are within bounds.
 func (k KDF) check() error {
 	ok := false
 	switch k.Kind {
