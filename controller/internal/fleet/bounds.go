@@ -27,6 +27,10 @@ const (
 	maxAllow         = 16    // words of the agent's own file
 	maxProgress      = 1000  // databases in one progress report
 	maxBlocked       = 100   // blocked sessions in one progress report
+
+	// maxResultPart bounds, in bytes, each of the lists of one result, so that a
+	// job with its result fits into one message to a person.
+	maxResultPart = 900 << 10
 )
 
 // clip gives s as valid UTF-8 of at most n bytes, without control characters.
@@ -136,6 +140,17 @@ func boundLine(l catalog.LogLine) catalog.LogLine {
 	return l
 }
 
+// within keeps the first of a list that together have at most maxResultPart bytes.
+func within[T any](list []T, what string, notes *[]string, size func(T) int) []T {
+	total := 0
+	for i, v := range list {
+		if total += size(v) + 64; total > maxResultPart { // 64 for what is not text
+			return cut(list, i, what, notes)
+		}
+	}
+	return list
+}
+
 // boundResult shortens a result, and says in its last problem what was cut.
 func boundResult(r catalog.Result) catalog.Result {
 	var notes []string
@@ -145,13 +160,18 @@ func boundResult(r catalog.Result) catalog.Result {
 		d := &r.Databases[i]
 		d.Database, d.Target, d.Error = clip(d.Database, maxName), clip(d.Target, maxName), clip(d.Error, maxText)
 	}
+	r.Databases = within(r.Databases, "database results", &notes, func(d catalog.DatabaseResult) int { return len(d.Database) + len(d.Target) + len(d.Error) })
 	r.Plan = boundList(cut(r.Plan, catalog.MaxPlanLines, "plan lines", &notes), catalog.MaxPlanLines, maxLine)
+	r.Plan = within(r.Plan, "plan lines", &notes, func(s string) int { return len(s) })
 	r.Problems = cut(r.Problems, catalog.MaxProblems-1, "problems", &notes)
 	for i := range r.Problems {
 		p := &r.Problems[i]
 		p.Database, p.Object = clip(p.Database, maxName), clip(p.Object, 2*maxName)
 		p.Reason, p.Hint = clip(p.Reason, maxText), clip(p.Hint, maxText)
 	}
+	r.Problems = within(r.Problems, "problems", &notes, func(p catalog.Problem) int {
+		return len(p.Database) + len(p.Object) + len(p.Reason) + len(p.Hint)
+	})
 	if len(notes) > 0 {
 		r.Problems = append(r.Problems[:len(r.Problems):len(r.Problems)], catalog.Problem{Reason: "the report was too long: " + strings.Join(notes, ", ")})
 	}

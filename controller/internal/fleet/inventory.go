@@ -94,7 +94,7 @@ func (s *session) tryInventory(ctx context.Context, inv *Inventory) error {
 func boundInstances(list []NamedInstance, notes *[]string) (kept []NamedInstance, refused []string) {
 	seen := make(map[string]bool)
 	for _, i := range cut(list, maxInstances, "instances", notes) {
-		if !ValidInstanceName(i.Name) || seen[i.Name] {
+		if !catalog.ValidName(i.Name) || seen[i.Name] {
 			refused = append(refused, fmt.Sprintf("%q", clip(i.Name, 63)))
 			continue
 		}
@@ -102,20 +102,6 @@ func boundInstances(list []NamedInstance, notes *[]string) (kept []NamedInstance
 		kept = append(kept, NamedInstance{i.Name, boundInstance(i.InstanceInventory, notes)})
 	}
 	return kept, refused
-}
-
-// ValidInstanceName tells whether an instance may be called so: 1 to 63
-// letters, digits, dots, dashes and underscores, the first and last a letter or
-// a digit. It stands in names like AGENT/INSTANCE and latest:INSTANCE@TIME.
-func ValidInstanceName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !alnum && (i == 0 || i == len(name)-1 || strings.IndexByte("._-", c) < 0) {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 63
 }
 
 // domainsFor makes a domain for each instance that has no record yet.

@@ -1,0 +1,82 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// Bounds of the manifests kept in memory: a person looks at one snapshot page
+// by page, so few are enough. A table takes roughly a kilobyte.
+const (
+	maxManifests      = 4
+	maxManifestTables = 200_000
+)
+
+// manifestCache keeps the manifests read last. A manifest never changes.
+type manifestCache struct {
+	from Manifests
+
+	mu   sync.Mutex
+	kept []manifest // the one used last is last
+}
+
+type manifest struct {
+	id      repo.JobID
+	content *repo.Content
+	tables  int
+}
+
+func newManifestCache(from Manifests) *manifestCache { return &manifestCache{from: from} }
+
+// content gives a snapshot's manifest, which the caller must not change. Two
+// callers at once may read the same one twice; that costs less than a lock held
+// over I/O.
+func (c *manifestCache) content(ctx context.Context, s catalog.Snapshot) (*repo.Content, error) {
+	c.mu.Lock()
+	for i, m := range c.kept {
+		if m.id == s.ID {
+			c.kept = append(slices.Delete(c.kept, i, i+1), m)
+			c.mu.Unlock()
+			return m.content, nil
+		}
+	}
+	c.mu.Unlock()
+	content, err := c.from.Content(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	c.keep(manifest{s.ID, content, countTables(content)})
+	return content, nil
+}
+
+// keep adds a manifest and drops the oldest ones beyond the bounds.
+func (c *manifestCache) keep(m manifest) {
+	if m.tables > maxManifestTables {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept = append(slices.DeleteFunc(c.kept, func(k manifest) bool { return k.id == m.id }), m)
+	tables := 0
+	for _, k := range c.kept {
+		tables += k.tables
+	}
+	for len(c.kept) > maxManifests || tables > maxManifestTables {
+		tables -= c.kept[0].tables
+		c.kept = slices.Delete(c.kept, 0, 1)
+	}
+}
+
+func countTables(c *repo.Content) int {
+	n := 0
+	if c.Logical != nil {
+		for _, d := range c.Logical.Databases {
+			n += len(d.Tables)
+		}
+	}
+	return n
+}

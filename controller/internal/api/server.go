@@ -1,0 +1,110 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
+)
+
+// Catalog is where everything is kept. *catalog.Catalog implements it.
+type Catalog interface {
+	View(ctx context.Context, fn func(*catalog.Tx) error) error
+	Update(ctx context.Context, class catalog.Class, fn func(*catalog.Tx) error) error
+}
+
+// Jobs is what operators need of the job manager. *job.Manager implements it.
+type Jobs interface {
+	Create(ctx context.Context, spec job.Spec) (catalog.Job, error)
+	Cancel(ctx context.Context, id repo.JobID, by, reason string) (catalog.Job, error)
+	Get(ctx context.Context, id repo.JobID) (job.View, error)
+	Watch(ctx context.Context, id repo.JobID, fn func(job.View) error) error
+	Live(id repo.JobID) (job.Progress, bool)
+	Revoke(ctx context.Context, agent repo.AgentID, reason string) error
+}
+
+// Trail takes audit records. *audit.Service implements it.
+type Trail interface {
+	Append(tx *catalog.Tx, r catalog.AuditRecord) error
+	Record(ctx context.Context, r catalog.AuditRecord) error
+	Refuse(ctx context.Context, r catalog.AuditRecord)
+}
+
+// Keys makes domains and turns their seal keys over.
+type Keys interface {
+	// NewDomain makes a domain with keys of its own, durably in the store.
+	NewDomain(ctx context.Context) (seal.DomainID, error)
+	// NewSealEpoch starts a new seal epoch of the domain, durably in the store.
+	NewSealEpoch(ctx context.Context, domain seal.DomainID) error
+}
+
+// Manifests reads what is in a snapshot.
+type Manifests interface {
+	// Content opens the content part of the snapshot's object in the store.
+	Content(ctx context.Context, s catalog.Snapshot) (*repo.Content, error)
+}
+
+// Leveler changes the level of a log. *logging.Logging implements it.
+type Leveler interface {
+	SetLevel(name string) error
+}
+
+// Facts are what status tells and only the controller's root knows.
+type Facts struct {
+	// Build is the controller program, Name its name, Started since when it runs.
+	Build   catalog.Build
+	Name    string
+	Started time.Time
+	// Repository and Epoch of this reign; Store without credentials.
+	Repository repo.RepositoryID
+	Epoch      uint64
+	Store      string
+	// ExportLag is the age of the oldest change not yet in the store.
+	ExportLag func() time.Duration
+	// StoredBytes is the size of all packs; nil counts what the snapshots added.
+	StoredBytes func(ctx context.Context) (int64, error)
+	// Unlockers counts the ways to open the repository.
+	Unlockers func(ctx context.Context) (int, error)
+}
+
+// Deps are what the services stand on.
+type Deps struct {
+	Catalog   Catalog
+	Jobs      Jobs
+	Hub       *fleet.Hub
+	Enroll    *enroll.Service
+	Trail     Trail
+	Keys      Keys
+	Manifests Manifests
+	Conns     *Connections
+	// Level changes the level of the controller's log.
+	Level Leveler
+	Facts Facts
+	Log   *zap.Logger
+}
+
+// Register adds all services but ChunkService to a server whose interceptors
+// include an Authorizer's.
+func Register(r grpc.ServiceRegistrar, d Deps) {
+	d.Log = d.Log.Named("api")
+	tuskvaultv1.RegisterEnrollmentServiceServer(r, &enrollmentService{deps: d})
+	tuskvaultv1.RegisterAgentServiceServer(r, &agentService{deps: d})
+	tuskvaultv1.RegisterFleetServiceServer(r, &fleetService{deps: d})
+	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
+	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})
+	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
+}
+
+// record makes an audit record of what a caller did.
+func record(c Caller, action, object, detail string) catalog.AuditRecord {
+	return catalog.AuditRecord{Actor: c.String(), Address: c.Address, Action: action, Object: object, Outcome: "ok", Detail: detail}
+}
