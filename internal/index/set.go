@@ -139,22 +139,25 @@ func dropRepeated(dst []Location, start, before int) []Location {
 	return kept
 }
 
-// Has tells whether Lookup would find a candidate. It answers false when a file
-// has become unreadable or the Set is closed: "not stored" is the safe answer,
-// since it makes the asker send the chunk again.
-func (s *Set) Has(name seal.Name) bool {
+// Has tells whether Lookup would find a candidate, with its errors. An error
+// must never be taken for "stored": the asker would not send the chunk.
+func (s *Set) Has(name seal.Name) (bool, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	found := false
+	if s.closed {
+		return false, fmt.Errorf("look up chunk %s: index is closed: %w", name.Short(), errs.Unavailable)
+	}
+	found, at := false, 0
 	err := guard(func() error {
-		for _, f := range s.files {
-			if found = f.has(name[:prefixSize]); found {
-				break
-			}
+		for ; at < len(s.files) && !found; at++ {
+			found = s.files[at].has(name[:prefixSize])
 		}
 		return nil
 	})
-	return found && err == nil
+	if err != nil {
+		return false, fmt.Errorf("look up chunk %s: %w", name.Short(), &FileError{Path: s.files[at].info.Path, Err: err})
+	}
+	return found, nil
 }
 
 // Add writes what b has built as a new file and takes it into the Set. When it
