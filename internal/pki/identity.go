@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/tuskvault/tuskvault/internal/durable"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
@@ -144,16 +144,14 @@ func parsePEM(text []byte) (key *ecdsa.PrivateKey, certs [][]byte, err error) {
 	return key, certs, nil
 }
 
-// Save writes the identity to path, 0600, durably and atomically: temporary
-// file in the same folder, fsync, rename, fsync of the folder. A crash between
-// two steps leaves the old file or the new one, and at worst a temporary file
-// that the next Save replaces.
+// Save writes the identity to path, 0600, durably and atomically: a crash leaves
+// the old identity or the new one, never a key without its certificate.
 func (i *Identity) Save(path string) error {
 	text, err := i.PEM()
 	if err != nil {
 		return err
 	}
-	return WriteSecretFile(path, text)
+	return durable.WriteFile(path, text)
 }
 
 // LoadIdentity reads an identity that Save wrote. A file that others can read,
@@ -168,42 +166,6 @@ func LoadIdentity(path string) (*Identity, error) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	return i, nil
-}
-
-// WriteSecretFile replaces path by data, mode 0600, durably; see Save.
-func WriteSecretFile(path string, data []byte) (err error) {
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp) // the next write would remove it as well
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes names in a folder durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return nil
 }
 
 // maxSecretFile bounds what ReadSecretFile takes: an identity has about 2 KiB.

@@ -6,9 +6,13 @@ package job
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
@@ -63,6 +67,24 @@ type Ref struct {
 
 // String gives "<short id>/<epoch>.<counter>", for logs.
 func (r Ref) String() string { return r.ID.Short() + "/" + r.Fence.String() }
+
+// Text gives "<job id>-<epoch>.<counter>", which ParseRef reads.
+func (r Ref) Text() string { return r.ID.String() + "-" + r.Fence.String() }
+
+// ParseRef reads what Text gives.
+func ParseRef(s string) (Ref, error) {
+	id, fence, ok := strings.Cut(s, "-")
+	epoch, counter, ok2 := strings.Cut(fence, ".")
+	var r Ref
+	var err, err1, err2 error
+	r.ID, err = repo.ParseID(id)
+	r.Fence.Epoch, err1 = strconv.ParseUint(epoch, 10, 64)
+	r.Fence.Counter, err2 = strconv.ParseUint(counter, 10, 64)
+	if !ok || !ok2 || err != nil || err1 != nil || err2 != nil || r.Text() != s {
+		return Ref{}, fmt.Errorf("attempt %q: not of the form ID-EPOCH.COUNTER: %w", s, errs.Invalid)
+	}
+	return r, nil
+}
 
 // Grant is what an attempt may use: derived keys of one domain and how its rows
 // are cut. It must not outlive the attempt and must never be written down.
