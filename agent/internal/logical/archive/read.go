@@ -1,0 +1,310 @@
+package archive
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pg"
+)
+
+// What is read at most. The largest table of contents seen (2,766 entries of
+// PostgreSQL's own regression database) has 1.3 MB; these leave room for a
+// million tables and stop an archive that claims the impossible.
+const (
+	// MaxEntries is the number of entries.
+	MaxEntries = 16 << 20
+	// MaxString is the length of one text: a function or view as large as a
+	// statement may be.
+	MaxString = 256 << 20
+	// MaxBytes is the length of the whole table of contents.
+	MaxBytes = 2 << 30
+)
+
+// Versions that can be read: of pg_dump 13 (1.14) to 18 (1.16).
+const (
+	oldest     = 1<<8 | 14
+	newest     = 1<<8 | 16
+	byteMethod = 1<<8 | 15 // compression is a byte
+	withKind   = 1<<8 | 16 // entries have a relkind
+)
+
+const formatCustom = 1
+
+// Read reads an archive up to the end of its table of contents; the rest of r
+// is not read, except for up to 64 KiB of read-ahead. The error's kind is
+// errs.Unsupported for a version or format that this program does not know, and
+// errs.Corrupt for anything that is not a whole table of contents; an error of
+// r itself comes back as it is.
+func Read(r io.Reader) (*Archive, error) {
+	d := &decoder{r: bufio.NewReaderSize(r, 64<<10)}
+	a, err := d.archive()
+	if err != nil {
+		return nil, fmt.Errorf("read schema archive: %w", err)
+	}
+	if err := a.link(); err != nil {
+		return nil, fmt.Errorf("read schema archive: %w", err)
+	}
+	return a, nil
+}
+
+// decoder reads the archive's primitives. After the first error it gives zeros.
+type decoder struct {
+	r       *bufio.Reader
+	intSize int
+	offSize int
+	version int
+	left    int64
+	err     error
+}
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+func (d *decoder) corrupt(format string, args ...any) {
+	d.fail(fmt.Errorf(format+": %w", append(args, errs.Corrupt)...))
+}
+
+func (d *decoder) ended(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		d.corrupt("the archive ends too early")
+		return
+	}
+	d.fail(err)
+}
+
+// take counts n bytes against the bound of the whole.
+func (d *decoder) take(n int64) bool {
+	if d.err == nil && n > d.left {
+		d.corrupt("table of contents of more than %d bytes", int64(MaxBytes))
+	}
+	d.left -= n
+	return d.err == nil
+}
+
+func (d *decoder) byte() byte {
+	if !d.take(1) {
+		return 0
+	}
+	b, err := d.r.ReadByte()
+	if err != nil {
+		d.ended(err)
+	}
+	return b
+}
+
+// int reads a sign and intSize bytes, little endian.
+func (d *decoder) int() int64 {
+	sign := d.byte()
+	var v uint64
+	for i := range d.intSize {
+		v |= uint64(d.byte()) << (8 * i)
+	}
+	if sign > 1 || v > 1<<62 {
+		d.corrupt("a number of sign %d", sign)
+		return 0
+	}
+	if sign == 1 {
+		return -int64(v)
+	}
+	return int64(v)
+}
+
+// text reads a string; ok is false for NULL.
+func (d *decoder) text() (s string, ok bool) {
+	n := d.int()
+	if d.err != nil || n < 0 {
+		return "", false
+	}
+	if n > MaxString {
+		d.corrupt("a text of %d bytes", n)
+		return "", false
+	}
+	if !d.take(n) {
+		return "", false
+	}
+	b, err := readN(d.r, int(n))
+	if err != nil {
+		d.ended(err)
+		return "", false
+	}
+	return string(b), true
+}
+
+// readN reads n bytes without believing that they are there: memory grows with
+// what arrives.
+func readN(r io.Reader, n int) ([]byte, error) {
+	const step = 64 << 10
+	b := make([]byte, 0, min(n, step))
+	for len(b) < n {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), min(n, 2*cap(b)))
+			copy(grown, b)
+			b = grown
+		}
+		k, err := io.ReadFull(r, b[len(b):cap(b)])
+		b = b[:len(b)+k]
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (d *decoder) string() string { s, _ := d.text(); return s }
+func (d *decoder) name() pg.Name  { return pg.Name(d.string()) }
+
+// oid reads an OID, which is written as decimal text.
+func (d *decoder) oid() uint32 {
+	s := d.string()
+	if s == "" || d.err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		d.corrupt("an OID %.20q", s)
+	}
+	return uint32(n)
+}
+
+func (d *decoder) archive() (*Archive, error) {
+	d.left = MaxBytes
+	a := &Archive{}
+	if err := d.head(a); err != nil {
+		return nil, err
+	}
+	n := d.int()
+	if d.err == nil && (n < 0 || n > MaxEntries) {
+		d.corrupt("%d entries", n)
+	}
+	for i := int64(0); i < n && d.err == nil; i++ {
+		e := d.entry()
+		if d.err == nil {
+			a.Entries = append(a.Entries, e)
+		}
+	}
+	return a, d.err
+}
+
+// head reads everything before the entries.
+func (d *decoder) head(a *Archive) error {
+	var magic [5]byte
+	for i := range magic {
+		magic[i] = d.byte()
+	}
+	if d.err == nil && string(magic[:]) != "PGDMP" {
+		d.corrupt("it does not begin like a pg_dump archive")
+	}
+	a.Version = Version{d.byte(), d.byte(), d.byte()}
+	d.version = int(a.Version.Major)<<8 | int(a.Version.Minor)
+	if d.err == nil && (d.version < oldest || d.version > newest) {
+		return fmt.Errorf("format version %d.%d; this agent reads 1.14 to 1.16 (pg_dump 13 to 18), restore with a newer agent: %w",
+			a.Version.Major, a.Version.Minor, errs.Unsupported)
+	}
+	d.intSize, d.offSize = int(d.byte()), int(d.byte())
+	if d.err == nil && (d.intSize < 1 || d.intSize > 8 || d.offSize > 8) {
+		d.corrupt("integers of %d and offsets of %d bytes", d.intSize, d.offSize)
+	}
+	if format := d.byte(); d.err == nil && format != formatCustom {
+		return fmt.Errorf("archive format %d; this agent reads the custom format (%d): %w", format, formatCustom, errs.Unsupported)
+	}
+	if d.version >= byteMethod {
+		a.Compression = int(d.byte())
+	} else {
+		a.Compression = int(d.int())
+	}
+	var t [7]int // second, minute, hour, day, month, year, daylight saving
+	for i := range t {
+		t[i] = int(int32(d.int()))
+	}
+	a.Created = time.Date(t[5]+1900, time.Month(t[4]+1), t[3], t[2], t[1], t[0], 0, time.UTC)
+	a.Database, a.Server, a.Tool = d.name(), d.name(), d.name()
+	return d.err
+}
+
+// entry reads one entry.
+func (d *decoder) entry() Entry {
+	var e Entry
+	id := d.int()
+	if d.err == nil && (id < 1 || id > 1<<31-1) {
+		d.corrupt("an entry numbered %d", id)
+	}
+	e.ID = ID(id)
+	_ = d.int() // whether it had a function that dumped data
+	e.TableOID, e.OID = d.oid(), d.oid()
+	e.Tag, e.Desc = d.name(), d.string()
+	section := d.int()
+	if d.err == nil && (section < int64(SectionNone) || section > int64(SectionPost)) {
+		d.corrupt("entry %d in section %d", id, section)
+	}
+	e.Section = Section(section)
+	e.Defn, e.Drop, e.Copy = d.string(), d.string(), d.string()
+	e.Namespace, e.Tablespace, e.TableAM = d.name(), d.name(), d.name()
+	if d.version >= withKind {
+		e.RelKind = byte(d.int())
+	}
+	e.Owner = d.name()
+	if d.string() == "true" {
+		d.fail(fmt.Errorf("entry %d is a table with OIDs: %w", id, errs.Unsupported))
+	}
+	d.deps(&e)
+	_ = d.byte() // state and place of the data, of which there is none
+	for range d.offSize {
+		_ = d.byte()
+	}
+	return e
+}
+
+// deps reads numbers as texts up to a NULL.
+func (d *decoder) deps(e *Entry) {
+	for d.err == nil {
+		s, ok := d.text()
+		if !ok {
+			return
+		}
+		n, err := strconv.ParseInt(s, 10, 32)
+		if err != nil || n < 0 {
+			d.corrupt("entry %d depends on %.20q", e.ID, s)
+			return
+		}
+		e.Deps = append(e.Deps, ID(n))
+	}
+}
+
+// link indexes the entries by number and finds the section of those that have none.
+func (a *Archive) link() error {
+	a.byID = make(map[ID]*Entry, len(a.Entries))
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		if a.byID[e.ID] != nil {
+			return fmt.Errorf("entry %d is there twice: %w", e.ID, errs.Corrupt)
+		}
+		a.byID[e.ID] = e
+	}
+	a.post = map[ID]bool{}
+	// What is about something of post-data goes there too, at any remove: the
+	// privileges of a column depend on those of its table. An entry stands after
+	// what it is about, so one look in order is enough; two, for an order that is not kept.
+	for range 2 {
+		for i := range a.Entries {
+			e := &a.Entries[i]
+			if e.Section != SectionNone || a.post[e.ID] {
+				continue
+			}
+			for _, id := range e.Deps {
+				if x := a.byID[id]; x != nil && (x.Section == SectionPost || a.post[id]) {
+					a.post[e.ID] = true
+					break
+				}
+			}
+		}
+	}
+	return nil
+}
