@@ -27,13 +27,7 @@ func JSON(w io.Writer, m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, b, "", "  "); err != nil {
-		return fmt.Errorf("indent answer: %w", err)
-	}
-	out.WriteByte('\n')
-	_, err = w.Write(out.Bytes())
-	return err
+	return writeJSON(w, b)
 }
 
 // YAML writes what JSON writes, as YAML.
@@ -42,6 +36,20 @@ func YAML(w io.Writer, m proto.Message) error {
 	if err != nil {
 		return err
 	}
+	return writeYAML(w, b)
+}
+
+func writeJSON(w io.Writer, b []byte) error {
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		return fmt.Errorf("indent answer: %w", err)
+	}
+	out.WriteByte('\n')
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+func writeYAML(w io.Writer, b []byte) error {
 	var n yaml.Node // a node keeps the order of the fields
 	if err := yaml.Unmarshal(b, &n); err != nil {
 		return fmt.Errorf("turn answer into yaml: %w", err)

@@ -4,6 +4,7 @@
 package print
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -42,6 +43,8 @@ func ParseFormat(s string) (Format, error) {
 type View struct {
 	// Message is printed by json and yaml.
 	Message proto.Message
+	// Object is printed by json and yaml when the answer is no message of the API.
+	Object any
 	// Names are printed by name, one a line.
 	Names []string
 	// Table is printed by table and wide; nil when Text is set.
@@ -65,10 +68,8 @@ type Printer struct {
 // Print writes one view.
 func (p *Printer) Print(v View) error {
 	switch p.Format {
-	case FormatJSON:
-		return JSON(p.Out, v.Message)
-	case FormatYAML:
-		return YAML(p.Out, v.Message)
+	case FormatJSON, FormatYAML:
+		return p.structured(v)
 	case FormatName:
 		return p.lines(v.Names)
 	}
@@ -77,6 +78,20 @@ func (p *Printer) Print(v View) error {
 		return err
 	}
 	return v.Table.write(p.Out, p.Format == FormatWide, p.Width)
+}
+
+func (p *Printer) structured(v View) error {
+	b, err := json.Marshal(v.Object)
+	if v.Message != nil {
+		b, err = marshal(v.Message)
+	}
+	if err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	if p.Format == FormatYAML {
+		return writeYAML(p.Out, b)
+	}
+	return writeJSON(p.Out, b)
 }
 
 func (p *Printer) lines(l []string) error {

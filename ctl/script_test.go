@@ -1,0 +1,174 @@
+package ctl_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tuskvault/tuskvault/ctl"
+	"github.com/tuskvault/tuskvault/internal/access"
+	"github.com/tuskvault/tuskvault/internal/pki"
+	"github.com/tuskvault/tuskvault/internal/rpc"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tuskctl": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		code := ctl.Run(ctx, os.Args[1:], ctl.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScripts runs each file of testdata against a controller of the tests'
+// own: real TLS and real gRPC, answers from memory.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			f, err := startFake(e.Defer)
+			if err != nil {
+				return err
+			}
+			e.Setenv("TUSKCTL_CONFIG", filepath.Join(e.WorkDir, "config.yaml"))
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("TZ", "UTC")
+			return f.Save(filepath.Join(e.WorkDir, "config.yaml"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// exits runs a command and wants the exit code given first.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// startFake starts a controller for one script and gives the contexts: "good"
+// reaches it, "nobody" is not known to it, "gone" reaches nothing.
+func startFake(cleanup func(func())) (*access.File, error) {
+	now := time.Now()
+	root, err := pki.NewRoot([16]byte{1}, now)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := root.Issuer(1, now)
+	if err != nil {
+		return nil, err
+	}
+	own := pki.NewServerCertificate(issuer, time.Hour)
+	config, err := pki.ServerTLS(root.Certificate(), own.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	s := newFakeServer(config, now)
+	go func() { served <- rpc.Serve(ctx, s, l, time.Second) }() // waited for when the script ends
+	cleanup(func() { cancel(); <-served })
+	good, err := operator(issuer, "admin", l.Addr().String(), now)
+	if err != nil {
+		return nil, err
+	}
+	good.Name = "good"
+	nobody, err := operator(issuer, "nobody", l.Addr().String(), now)
+	if err != nil {
+		return nil, err
+	}
+	gone := *good
+	gone.Name, gone.Address = "gone", "127.0.0.1:1"
+	return &access.File{Current: "good", Contexts: []access.Context{*good, *nobody, gone}}, nil
+}
+
+func operator(issuer *pki.Issuer, name, address string, now time.Time) (*access.Context, error) {
+	key, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := pki.NewRequest(key)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := issuer.IssueOperator(csr, name, now, time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	id, err := pki.NewIdentity(key, chain.Certificates, issuer.Root().Raw, now)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := id.PEM()
+	if err != nil {
+		return nil, err
+	}
+	c, err := access.FromIdentity(name, address, pem)
+	return &c, err
+}
+
+// cancelAt cancels when a text is written.
+type cancelAt struct {
+	text   string
+	cancel context.CancelFunc
+	seen   strings.Builder
+}
+
+func (c *cancelAt) Write(b []byte) (int, error) {
+	if c.seen.Write(b); strings.Contains(c.seen.String(), c.text) {
+		c.cancel()
+	}
+	return len(b), nil
+}
+
+func TestInterruptingAWaitLeavesTheJobAloneAndSaysHowToGoOn(t *testing.T) {
+	f, err := startFake(t.Cleanup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := f.Save(config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stderr := &cancelAt{text: "running, copying rows", cancel: cancel}
+	code := ctl.Run(ctx, []string{"backup", "forever/main", "--wait", "--config", config}, ctl.Streams{Out: io.Discard, Err: stderr, Env: func(string) string { return "" }})
+	if code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+	for _, want := range []string{"the job goes on", "tuskctl job watch ", "tuskctl job cancel "} {
+		if !strings.Contains(stderr.seen.String(), want) {
+			t.Errorf("%q is missing from\n%s", want, stderr.seen.String())
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package ctl
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/tuskvault/tuskvault/ctl/internal/print"
+	"github.com/tuskvault/tuskvault/internal/errs"
+)
+
+// printer fits answers to standard output.
+func (a *app) printer() *print.Printer {
+	p := &print.Printer{Out: a.Out, Format: print.Format(a.output)}
+	if w, ok := width(a.Out); ok {
+		p.Width = w
+		p.Color = !a.noColor && a.Env("NO_COLOR") == "" && a.Env("TERM") != "dumb"
+	}
+	return p
+}
+
+// width gives the width of a terminal; false when w is none.
+func width(w any) (int, bool) {
+	f := fileOf(w)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	n, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || n <= 0 {
+		return 80, true
+	}
+	return n, true
+}
+
+// confirm asks before something is destroyed. Off a terminal only --yes counts.
+func (a *app) confirm(yes bool, what string) error {
+	if yes {
+		return nil
+	}
+	f := fileOf(a.In)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
+		return hint(usageError{fmt.Errorf("%s: %w", what, errNotTerminal)}, "say --yes")
+	}
+	_, _ = fmt.Fprintf(a.Err, "%s? Type yes: ", what)
+	line, err := bufio.NewReader(f).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != "yes" {
+		return fmt.Errorf("%s: not confirmed: %w", what, errs.Canceled)
+	}
+	return nil
+}
