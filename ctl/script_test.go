@@ -97,7 +97,7 @@ func startFake(cleanup func(func())) (*access.File, error) {
 	served := make(chan error, 1)
 	s := newFakeServer(config, now)
 	go func() { served <- rpc.Serve(ctx, s, l, time.Second) }() // waited for when the script ends
-	cleanup(func() { cancel(); <-served })
+	cleanup(func() { cancel(); _ = <-served })
 	good, err := operator(issuer, "admin", l.Addr().String(), now)
 	if err != nil {
 		return nil, err
