@@ -94,10 +94,13 @@ func startFake(cleanup func(func())) (*access.File, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
+	served := make(chan struct{})
 	s := newFakeServer(config, now)
-	go func() { served <- rpc.Serve(ctx, s, l, time.Second) }() // waited for when the script ends
-	cleanup(func() { cancel(); _ = <-served })
+	go func() { // waited for when the script ends
+		defer close(served)
+		_ = rpc.Serve(ctx, s, l, time.Second) // a server that fails shows in the script
+	}()
+	cleanup(func() { cancel(); <-served })
 	good, err := operator(issuer, "admin", l.Addr().String(), now)
 	if err != nil {
 		return nil, err
