@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -62,8 +63,8 @@ func PackPrefix(d seal.DomainID) string { return PacksPrefix + hexDomain(d) + "/
 
 // PackObject is the key of a pack. The folder between is the first byte of the
 // pack's id, so that no folder of a store on disk becomes huge.
-func PackObject(d seal.DomainID, pack [32]byte) string {
-	id := hex.EncodeToString(pack[:])
+func PackObject(d seal.DomainID, p pack.ID) string {
+	id := p.String()
 	return PackPrefix(d) + id[:2] + "/" + id
 }
 
@@ -92,17 +93,17 @@ func LogObject(number uint64) string { return CatalogPrefix + digits(number) + l
 func FullObject(number uint64) string { return CatalogPrefix + digits(number) + fullSuffix }
 
 // ParsePackObject takes the key of a pack apart.
-func ParsePackObject(key string) (seal.DomainID, [32]byte, error) {
-	var pack [32]byte
+func ParsePackObject(key string) (seal.DomainID, pack.ID, error) {
+	var id pack.ID
 	d, rest, err := cutDomain(key, PacksPrefix)
 	if err != nil {
-		return d, pack, err
+		return d, id, err
 	}
 	folder, name, ok := strings.Cut(rest, "/")
-	if !ok || len(name) != 64 || folder != name[:2] || !fromHex(pack[:], name) {
-		return d, pack, notAKey(key, "pack")
+	if !ok || len(name) != 64 || folder != name[:2] || !fromHex(id[:], name) {
+		return d, id, notAKey(key, "pack")
 	}
-	return d, pack, nil
+	return d, id, nil
 }
 
 // ParseIndexObject takes the key of an index file apart.

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -53,21 +54,21 @@ func (e ListEntry) endsList(n int) bool {
 	return n >= MaxListEntries || n >= MinListEntries && binary.BigEndian.Uint16(e.Name[:2])&0x1ff == 0
 }
 
-// check refuses, with errs.Invalid, an entry that cannot be.
+// check tells why an entry cannot be; the caller gives the error its kind.
 func (e ListEntry) check() error {
 	switch {
 	case e.Kind < seal.KindRowsText || e.Kind > seal.KindWAL || e.Kind == seal.KindList:
-		return fmt.Errorf("kind %d: %w", e.Kind, errs.Invalid)
+		return fmt.Errorf("kind %d", e.Kind)
 	case (e.First || e.Last) && e.Kind != seal.KindRowPart:
-		return fmt.Errorf("part of a row in a chunk of kind %d: %w", e.Kind, errs.Invalid)
+		return fmt.Errorf("part of a row in a chunk of kind %d", e.Kind)
 	case e.Length == 0:
-		return fmt.Errorf("no bytes: %w", errs.Invalid)
+		return errors.New("no bytes")
 	case e.Kind == seal.KindRowPart && !e.Last && e.Rows != 0, e.Kind == seal.KindRowPart && e.Last && e.Rows != 1:
-		return fmt.Errorf("part of a row with %d rows: %w", e.Rows, errs.Invalid)
+		return fmt.Errorf("part of a row with %d rows", e.Rows)
 	case e.Rows > e.Length:
-		return fmt.Errorf("%d rows in %d bytes: %w", e.Rows, e.Length, errs.Invalid)
+		return fmt.Errorf("%d rows in %d bytes", e.Rows, e.Length)
 	case e.Rows == 0 && e.Fingerprint != Fingerprint{}:
-		return fmt.Errorf("fingerprint of no rows: %w", errs.Invalid)
+		return errors.New("fingerprint of no rows")
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func EncodeList(entries []ListEntry) ([]byte, error) {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(entries)))
 	for i, e := range entries {
 		if err := e.check(); err != nil {
-			return nil, fmt.Errorf("encode chunk list: entry %d: %w", i, err)
+			return nil, fmt.Errorf("encode chunk list: entry %d: %w: %w", i, err, errs.Invalid)
 		}
 		var flags byte
 		if e.First {
@@ -122,9 +123,11 @@ func DecodeList(plain []byte) ([]ListEntry, error) {
 		e.Length, e.Rows = d.u32(), d.u32()
 		e.Fingerprint = decodeFingerprint(&d)
 		e.First, e.Last = flags&entryFirst != 0, flags&entryLast != 0
-		if err := e.check(); err != nil || flags > entryFirst|entryLast {
-			// The reason is told, its kind is not: stored bytes that make no sense are damage.
-			return nil, fmt.Errorf("decode chunk list: entry %d (flags %#x): %v: %w", i, flags, err, errs.Corrupt) //nolint:errorlint // replaces the kind
+		if flags > entryFirst|entryLast {
+			return nil, fmt.Errorf("decode chunk list: entry %d: flags %#x: %w", i, flags, errs.Corrupt)
+		}
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("decode chunk list: entry %d: %w: %w", i, err, errs.Corrupt)
 		}
 	}
 	if err := d.finish(); err != nil {
@@ -141,4 +144,3 @@ func sumLengths(entries []ListEntry) int64 {
 	}
 	return n
 }
-

@@ -72,7 +72,7 @@ func (b *ListBuilder) add(lists []ListRef) (first uint32, err error) {
 		grown.Bytes += l.Bytes
 	}
 	if err := grown.check(); err != nil {
-		return 0, fmt.Errorf("add chunk lists: %w", err)
+		return 0, fmt.Errorf("add chunk lists: %w: %w", err, errs.Invalid)
 	}
 	first = uint32(len(b.refs.Lists))
 	b.refs = grown
@@ -190,7 +190,7 @@ func (r *RunLists) Add(ctx context.Context, e ListEntry, put PutList) error {
 		panic("repo: chunk after the end of its run")
 	}
 	if err := e.check(); err != nil {
-		return fmt.Errorf("add chunk to list: %w", err)
+		return fmt.Errorf("add chunk to list: %w: %w", err, errs.Invalid)
 	}
 	r.stream.Bytes += int64(e.Length)
 	r.rows += int64(e.Rows)

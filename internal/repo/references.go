@@ -42,24 +42,24 @@ type References struct {
 	Bytes  int64
 }
 
-// check refuses, with errs.Invalid, lists that cannot be and sums that are wrong.
+// check tells why references cannot be; the caller gives the error its kind.
 func (r *References) check() error {
 	if n := len(r.Lists); n > (MaxReferencesBytes-referencesHeaderSize-referencesTailSize)/listRefSize {
-		return fmt.Errorf("%d lists: %w", n, errs.Invalid)
+		return fmt.Errorf("%d lists", n)
 	}
 	var chunks, bytes int64
 	for i, l := range r.Lists {
 		// No chunk has more than 2^32-1 bytes, so the sums below cannot overflow.
 		if l.Entries == 0 || l.Entries > MaxListEntries || l.Bytes < int64(l.Entries) || l.Bytes > int64(l.Entries)*math.MaxUint32 {
-			return fmt.Errorf("list %d: %d entries of %d bytes: %w", i, l.Entries, l.Bytes, errs.Invalid)
+			return fmt.Errorf("list %d: %d entries of %d bytes", i, l.Entries, l.Bytes)
 		}
 		if bytes > math.MaxInt64-l.Bytes {
-			return fmt.Errorf("list %d: more bytes than can be counted: %w", i, errs.Invalid)
+			return fmt.Errorf("list %d: more bytes than can be counted", i)
 		}
 		chunks, bytes = chunks+int64(l.Entries), bytes+l.Bytes
 	}
 	if chunks != r.Chunks || bytes != r.Bytes {
-		return fmt.Errorf("totals %d chunks, %d bytes: the lists have %d, %d: %w", r.Chunks, r.Bytes, chunks, bytes, errs.Invalid)
+		return fmt.Errorf("totals %d chunks, %d bytes: the lists have %d, %d", r.Chunks, r.Bytes, chunks, bytes)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (r *References) check() error {
 // refuse is errs.Invalid.
 func EncodeReferences(r *References) ([]byte, error) {
 	if err := r.check(); err != nil {
-		return nil, fmt.Errorf("encode references: %w", err)
+		return nil, fmt.Errorf("encode references: %w: %w", err, errs.Invalid)
 	}
 	b := make([]byte, 0, referencesHeaderSize+len(r.Lists)*listRefSize+referencesTailSize)
 	b = append(b, referencesMagic...)
@@ -109,7 +109,7 @@ func DecodeReferences(plain []byte) (*References, error) {
 		return nil, fmt.Errorf("decode references: %w", err)
 	}
 	if err := r.check(); err != nil {
-		return nil, fmt.Errorf("decode references: %v: %w", err, errs.Corrupt) //nolint:errorlint // replaces the kind
+		return nil, fmt.Errorf("decode references: %w: %w", err, errs.Corrupt)
 	}
 	return r, nil
 }

@@ -1,0 +1,78 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+const (
+	// maxCABytes is far above what a certificate and its key take.
+	maxCABytes = 64 << 10
+	purposeCA  = "ca"
+)
+
+var serialPattern = regexp.MustCompile(`^[0-9a-f]{1,40}$`)
+
+// PutCA keeps a certificate authority (certificate and key, in whatever form the
+// caller reads back) sealed in the store, under its serial number in lower-case
+// hex. One durable step. The same bundle again is no error; another one under
+// the same serial number is errs.Exists.
+func (r *Repository) PutCA(ctx context.Context, serial string, bundle []byte) error {
+	if !serialPattern.MatchString(serial) || len(bundle) > maxCABytes-sealOverhead {
+		return fmt.Errorf("put ca %q of %d bytes: %w", serial, len(bundle), errs.Invalid)
+	}
+	key := CAObject(serial)
+	sealed, err := seal.SealBlob(r.master.CA(), purposeCA, r.aad(key), bundle)
+	if err != nil {
+		return fmt.Errorf("put ca: %w", err)
+	}
+	err = r.store.Create(ctx, key, blob.Bytes(sealed))
+	if errors.Is(err, errs.Exists) {
+		stored, readErr := r.CA(ctx, serial)
+		if readErr != nil {
+			return readErr
+		}
+		if bytes.Equal(stored, bundle) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("put ca: %w", err)
+	}
+	return nil
+}
+
+// CA gives the bundle that PutCA was given.
+func (r *Repository) CA(ctx context.Context, serial string) ([]byte, error) {
+	if !serialPattern.MatchString(serial) {
+		return nil, fmt.Errorf("read ca %q: %w", serial, errs.Invalid)
+	}
+	key := CAObject(serial)
+	sealed, err := blob.ReadAll(ctx, r.store, key, maxCABytes)
+	if err != nil {
+		return nil, fmt.Errorf("read ca: %w", err)
+	}
+	bundle, err := seal.OpenBlob(r.master.CA(), purposeCA, r.aad(key), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return bundle, nil
+}
+
+// CAs calls fn with the serial number of each certificate authority.
+func (r *Repository) CAs(ctx context.Context, fn func(serial string) error) error {
+	return r.store.List(ctx, CAPrefix, "", func(info blob.Info) error {
+		serial := info.Key[len(CAPrefix):]
+		if !serialPattern.MatchString(serial) {
+			return fmt.Errorf("list cas: %w", notAKey(info.Key, "ca"))
+		}
+		return fn(serial)
+	})
+}

@@ -1,0 +1,256 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+const (
+	// maxDomainBytes is far above what a domain's record takes.
+	maxDomainBytes = 64 << 10
+	// maxEpochs bounds the keys of a grant: a new epoch every 30 days fills it in
+	// 5,000 years, so a greater number in a store is damage.
+	maxEpochs = 1 << 16
+
+	purposeData    = "domain-data"
+	purposeControl = "domain-control"
+)
+
+// Domain is a dedup domain: the instances among which chunks are shared, with
+// keys of its own. It may be used by several goroutines.
+type Domain struct {
+	repo *Repository
+	id   seal.DomainID
+	keys seal.DomainKeys
+	cut  chunk.Params
+
+	mu         sync.Mutex
+	generation uint64
+	epoch      uint32
+	since      time.Time
+}
+
+// domainJSON is a generation of domains/<domain>/<generation>. The roots are
+// sealed apart, so that a later mode can hand out one without the other.
+type domainJSON struct {
+	// Clear is the JSON of a domainClear; its exact bytes are bound by both seals.
+	Clear   json.RawMessage `json:"clear"`
+	Data    []byte          `json:"data"`
+	Control []byte          `json:"control"`
+}
+
+type domainClear struct {
+	Version    int       `json:"version"`
+	Domain     string    `json:"domain"`
+	Generation uint64    `json:"generation"`
+	Cut        cutJSON   `json:"cut"`
+	SealEpoch  uint32    `json:"seal_epoch"`
+	SealSince  time.Time `json:"seal_since"`
+}
+
+// CreateDomain makes a domain with new keys. One durable step: the domain's
+// record is there or not, and a domain that nobody has heard of harms nothing.
+func (r *Repository) CreateDomain(ctx context.Context) (seal.DomainID, error) {
+	d := &Domain{repo: r, id: seal.DomainID(NewID()), keys: seal.NewDomainKeys(), cut: r.description.Cut,
+		generation: 1, epoch: 1, since: time.Now().UTC().Truncate(time.Second)}
+	if err := d.put(ctx, d.generation, d.epoch, d.since); err != nil {
+		return seal.DomainID{}, fmt.Errorf("create domain: %w", err)
+	}
+	r.mu.Lock()
+	r.domains[d.id] = d
+	r.mu.Unlock()
+	return d.id, nil
+}
+
+// Domain opens a domain by its newest record. Asked again, it gives the same one
+// without reading. errs.NotFound when there is none.
+func (r *Repository) Domain(ctx context.Context, id seal.DomainID) (*Domain, error) {
+	r.mu.Lock()
+	d := r.domains[id]
+	r.mu.Unlock()
+	if d != nil {
+		return d, nil
+	}
+	d, err := r.readDomain(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("open domain %x: %w", id[:4], err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if first := r.domains[id]; first != nil {
+		return first, nil // somebody else was faster, and may have bumped its epoch
+	}
+	r.domains[id] = d
+	return d, nil
+}
+
+// Domains calls fn for each domain of the repository, in order of the ids.
+func (r *Repository) Domains(ctx context.Context, fn func(seal.DomainID) error) error {
+	var last seal.DomainID
+	return r.store.List(ctx, DomainsPrefix, "", func(info blob.Info) error {
+		id, _, err := ParseDomainObject(info.Key)
+		if err != nil {
+			return fmt.Errorf("list domains: %w", err)
+		}
+		if id == last {
+			return nil // an older generation of the same one
+		}
+		last = id
+		return fn(id)
+	})
+}
+
+func (r *Repository) readDomain(ctx context.Context, id seal.DomainID) (*Domain, error) {
+	var newest uint64
+	err := r.store.List(ctx, DomainPrefix(id), "", func(info blob.Info) error {
+		_, n, err := ParseDomainObject(info.Key)
+		newest = n // keys come in order
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if newest == 0 {
+		return nil, errs.NotFound
+	}
+	text, err := blob.ReadAll(ctx, r.store, DomainObject(id, newest), maxDomainBytes)
+	if err != nil {
+		return nil, err
+	}
+	d, err := r.decodeDomain(id, newest, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", DomainObject(id, newest), err)
+	}
+	return d, nil
+}
+
+func (r *Repository) decodeDomain(id seal.DomainID, generation uint64, text []byte) (*Domain, error) {
+	var j domainJSON
+	if err := strictJSON(text, &j); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errs.Corrupt)
+	}
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(j.Clear, &v); err != nil || v.Version > 1 {
+		return nil, fmt.Errorf("version %d: %w", v.Version, errs.Unsupported)
+	}
+	var c domainClear
+	if err := strictJSON(j.Clear, &c); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errs.Corrupt)
+	}
+	d := &Domain{repo: r, id: id, cut: chunk.Params(c.Cut), generation: generation, epoch: c.SealEpoch, since: c.SealSince}
+	aad := append(r.aad(DomainObject(id, generation)), j.Clear...)
+	for _, root := range []struct {
+		purpose string
+		sealed  []byte
+		key     *seal.Key
+	}{{purposeData, j.Data, &d.keys.Data}, {purposeControl, j.Control, &d.keys.Control}} {
+		plain, err := seal.OpenBlob(r.master.WrapDomain(), root.purpose, aad, root.sealed)
+		if err != nil {
+			return nil, err
+		}
+		if len(plain) != len(root.key) {
+			return nil, fmt.Errorf("%s of %d bytes: %w", root.purpose, len(plain), errs.Corrupt)
+		}
+		copy(root.key[:], plain)
+	}
+	if c.Version != 1 || c.Domain != hexDomain(id) || c.Generation != generation || c.SealEpoch == 0 ||
+		c.SealEpoch > maxEpochs || d.cut.Validate() != nil {
+		return nil, fmt.Errorf("record of domain %s, generation %d, seal epoch %d, cut %+v: %w",
+			c.Domain, c.Generation, c.SealEpoch, c.Cut, errs.Corrupt)
+	}
+	return d, nil
+}
+
+func (d *Domain) put(ctx context.Context, generation uint64, epoch uint32, since time.Time) error {
+	key := DomainObject(d.id, generation)
+	clearText, err := json.Marshal(domainClear{Version: 1, Domain: hexDomain(d.id), Generation: generation,
+		Cut: cutJSON(d.cut), SealEpoch: epoch, SealSince: since})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	aad := append(d.repo.aad(key), clearText...)
+	wrap := d.repo.master.WrapDomain()
+	data, err := seal.SealBlob(wrap, purposeData, aad, d.keys.Data[:])
+	if err != nil {
+		return err
+	}
+	control, err := seal.SealBlob(wrap, purposeControl, aad, d.keys.Control[:])
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(domainJSON{Clear: clearText, Data: data, Control: control})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	return d.repo.store.Create(ctx, key, blob.Bytes(text))
+}
+
+// ID of the domain.
+func (d *Domain) ID() seal.DomainID { return d.id }
+
+// Keys are the domain's roots. They stay in the controller; agents get grants.
+func (d *Domain) Keys() seal.DomainKeys { return d.keys }
+
+// Params are the domain's cutting parameters.
+func (d *Domain) Params() chunk.Params { return d.cut }
+
+// SealEpoch is the newest seal epoch.
+func (d *Domain) SealEpoch() uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epoch
+}
+
+// SealSince is when the newest seal epoch began.
+func (d *Domain) SealSince() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.since
+}
+
+// BumpSealEpoch begins a new seal epoch and returns it: what is sealed from now
+// on cannot be read with the keys handed out before. One durable step, the
+// domain's next generation; it is the newest one or does not exist. Another
+// process that did the same first is errs.Conflict; its generation is then known.
+func (d *Domain) BumpSealEpoch(ctx context.Context) (uint32, error) {
+	d.mu.Lock()
+	generation, epoch := d.generation+1, d.epoch+1
+	d.mu.Unlock()
+	if epoch > maxEpochs {
+		return 0, fmt.Errorf("bump seal epoch of domain %x: %d is the last: %w", d.id[:4], maxEpochs, errs.Exhausted)
+	}
+	since := time.Now().UTC().Truncate(time.Second)
+	err := d.put(ctx, generation, epoch, since)
+	if errors.Is(err, errs.Exists) {
+		newest, readErr := d.repo.readDomain(ctx, d.id)
+		if readErr != nil {
+			return 0, fmt.Errorf("bump seal epoch of domain %x: %w", d.id[:4], readErr)
+		}
+		d.adopt(newest.generation, newest.epoch, newest.since)
+		return 0, fmt.Errorf("bump seal epoch of domain %x: it is %d already: %w", d.id[:4], newest.epoch, errs.Conflict)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("bump seal epoch of domain %x: %w", d.id[:4], err)
+	}
+	d.adopt(generation, epoch, since)
+	return epoch, nil
+}
+
+func (d *Domain) adopt(generation uint64, epoch uint32, since time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if generation > d.generation {
+		d.generation, d.epoch, d.since = generation, epoch, since
+	}
+}

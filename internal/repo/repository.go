@@ -1,0 +1,273 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// The bounds of key objects.
+const (
+	// maxKeyBytes is far above what any kind of wrap takes.
+	maxKeyBytes = 64 << 10
+	// maxKeys bounds the work of opening: a passphrase costs a second a wrap.
+	maxKeys = 64
+)
+
+// Unlocker wraps the master key for one holder: a key file or a passphrase. aad
+// binds the wrap to its repository and its object. Unwrap gives errs.Denied when
+// the wrap is not for this holder.
+type Unlocker interface {
+	Wrap(master seal.MasterKey, aad []byte) ([]byte, error)
+	Unwrap(wrapped, aad []byte) (seal.MasterKey, error)
+}
+
+// Options say what a new repository is.
+type Options struct {
+	// Unlocker is the first one.
+	Unlocker Unlocker
+	// Name for people, in clear: 1 to 64 of letters, digits, space and ._-.
+	Name string
+	// ChunkParams are given to new domains; the zero value means chunk.DefaultParams.
+	ChunkParams chunk.Params
+}
+
+// Repository is an open repository. It may be used by several goroutines.
+type Repository struct {
+	store       blob.Store
+	description *Description
+	master      seal.MasterKey
+
+	mu      sync.Mutex
+	domains map[seal.DomainID]*Domain // those opened so far
+}
+
+// Init makes a repository in an empty store.
+//
+// Durable steps:
+//  1. repository.json, if it does not exist: decides between two Inits at once.
+//  2. keys/<repository id>, if it does not exist, with a new master key.
+//
+// A crash after step 1 leaves a repository without a key: Open says so, and
+// another Init with the same name and parameters finishes it. Since the first
+// key has the one place that the id names, two Inits that both see step 1 done
+// cannot make two master keys. A store that holds anything else is refused with
+// errs.Exists and left as it is.
+func Init(ctx context.Context, store blob.Store, o Options) (*Repository, error) {
+	if o.ChunkParams == (chunk.Params{}) {
+		o.ChunkParams = chunk.DefaultParams
+	}
+	if o.Unlocker == nil {
+		return nil, fmt.Errorf("init repository: no unlocker: %w", errs.Invalid)
+	}
+	want := &Description{Format: FormatNumber, ID: NewID(), Name: o.Name, Created: time.Now().UTC().Truncate(time.Second), Cut: o.ChunkParams}
+	if err := want.check(); err != nil {
+		return nil, fmt.Errorf("init repository: %w: %w", err, errs.Invalid)
+	}
+	d, err := claim(ctx, store, want)
+	if err != nil {
+		return nil, fmt.Errorf("init repository: %w", err)
+	}
+	r := newRepository(store, d, seal.NewMasterKey())
+	if err := r.putKey(ctx, d.ID, o.Unlocker); err != nil {
+		if errors.Is(err, errs.Exists) {
+			return nil, fmt.Errorf("init repository: another init was faster: %w", errs.Exists)
+		}
+		return nil, fmt.Errorf("init repository: %w", err)
+	}
+	return r, nil
+}
+
+// claim does Init's first step, or finds it done by an Init that went no further.
+func claim(ctx context.Context, store blob.Store, want *Description) (*Description, error) {
+	unfinished, err := onlyDescription(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	if !unfinished {
+		text, err := want.encode()
+		if err != nil {
+			return nil, err
+		}
+		if err := store.Create(ctx, DescriptionObject, blob.Bytes(text)); err != nil {
+			return nil, err
+		}
+		want.Hash = sha256.Sum256(text)
+		return want, nil
+	}
+	found, err := Describe(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	if found.Name != want.Name || found.Cut != want.Cut {
+		return nil, fmt.Errorf("an unfinished init named %q with cut %+v is there: %w", found.Name, found.Cut, errs.Conflict)
+	}
+	return found, nil
+}
+
+// onlyDescription tells whether the store holds repository.json and nothing else
+// (true) or nothing (false). Anything else is errs.Exists.
+func onlyDescription(ctx context.Context, store blob.Store) (bool, error) {
+	found := false
+	err := store.List(ctx, "", "", func(info blob.Info) error {
+		if info.Key != DescriptionObject {
+			return fmt.Errorf("%s is not empty, it holds %s: %w", store.Features().Location, info.Key, errs.Exists)
+		}
+		found = true
+		return nil
+	})
+	return found, err
+}
+
+// Open opens a repository with the first unlocker that fits any of its keys. It
+// writes nothing. Errors: errs.NotFound when there is no repository,
+// errs.Unsupported for a later format, errs.Denied when no unlocker fits,
+// errs.Conflict when its Init did not finish, errs.Corrupt.
+func Open(ctx context.Context, store blob.Store, unlockers ...Unlocker) (*Repository, error) {
+	d, err := Describe(ctx, store)
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	r := newRepository(store, d, seal.MasterKey{})
+	ids, err := r.KeyIDs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", d.ID.Short(), err)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("open repository %s: it has no key, its init did not finish: %w", d.ID.Short(), errs.Conflict)
+	}
+	var refusals error
+	for _, id := range ids {
+		master, err := r.unwrap(ctx, id, unlockers)
+		if err == nil {
+			r.master = master
+			return r, nil
+		}
+		if errors.Is(err, errs.Unavailable) || context.Cause(ctx) != nil {
+			return nil, fmt.Errorf("open repository %s: %w", d.ID.Short(), err)
+		}
+		// Not for this unlocker, damaged, or of a kind unknown here: another may fit.
+		refusals = errors.Join(refusals, err)
+	}
+	return nil, fmt.Errorf("open repository %s: none of %d keys opens: %w: %w", d.ID.Short(), len(ids), errs.Denied, refusals)
+}
+
+func newRepository(store blob.Store, d *Description, master seal.MasterKey) *Repository {
+	return &Repository{store: store, description: d, master: master, domains: map[seal.DomainID]*Domain{}}
+}
+
+// ID of the repository.
+func (r *Repository) ID() RepositoryID { return r.description.ID }
+
+// Description is repository.json.
+func (r *Repository) Description() Description { return *r.description }
+
+// Store is the store that the repository is in.
+func (r *Repository) Store() blob.Store { return r.store }
+
+// KeyIDs lists the ids of the repository's keys.
+func (r *Repository) KeyIDs(ctx context.Context) ([]ID, error) {
+	var ids []ID
+	err := r.store.List(ctx, KeysPrefix, "", func(info blob.Info) error {
+		var id ID
+		if !fromHex(id[:], info.Key[len(KeysPrefix):]) {
+			return notAKey(info.Key, "key")
+		}
+		if ids = append(ids, id); len(ids) > maxKeys {
+			return fmt.Errorf("more than %d keys: %w", maxKeys, errs.Corrupt)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return ids, nil
+}
+
+// AddKey wraps the master key for another unlocker and returns the id of the new
+// key. One durable step: the key object is there or not.
+func (r *Repository) AddKey(ctx context.Context, u Unlocker) (ID, error) {
+	ids, err := r.KeyIDs(ctx)
+	if err != nil {
+		return ID{}, fmt.Errorf("add key: %w", err)
+	}
+	if len(ids) >= maxKeys {
+		return ID{}, fmt.Errorf("add key: there are %d already: %w", len(ids), errs.Exhausted)
+	}
+	id := NewID()
+	if err := r.putKey(ctx, id, u); err != nil {
+		return ID{}, fmt.Errorf("add key: %w", err)
+	}
+	return id, nil
+}
+
+// RemoveKey deletes a key. The last one is refused with errs.Conflict. Whoever
+// kept a copy of the object and has its unlocker can still open the repository.
+func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
+	ids, err := r.KeyIDs(ctx)
+	if err != nil {
+		return fmt.Errorf("remove key %s: %w", id.Short(), err)
+	}
+	found, others := false, false
+	for _, other := range ids {
+		found = found || other == id
+		others = others || other != id
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("remove key %s: %w", id.Short(), errs.NotFound)
+	case !others:
+		return fmt.Errorf("remove key %s: it is the last one: %w", id.Short(), errs.Conflict)
+	}
+	return r.store.Delete(ctx, KeyObject(id))
+}
+
+func (r *Repository) putKey(ctx context.Context, id ID, u Unlocker) error {
+	key := KeyObject(id)
+	wrapped, err := u.Wrap(r.master, r.keyAAD(key))
+	if err != nil {
+		return fmt.Errorf("wrap key: %w", err)
+	}
+	if len(wrapped) > maxKeyBytes {
+		return fmt.Errorf("wrap key: %d bytes: %w", len(wrapped), errs.Invalid)
+	}
+	return r.store.Create(ctx, key, blob.Bytes(wrapped))
+}
+
+func (r *Repository) unwrap(ctx context.Context, id ID, unlockers []Unlocker) (seal.MasterKey, error) {
+	key := KeyObject(id)
+	wrapped, err := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
+	if err != nil {
+		return seal.MasterKey{}, err
+	}
+	var refusals error
+	for _, u := range unlockers {
+		master, err := u.Unwrap(wrapped, r.keyAAD(key))
+		if err == nil {
+			return master, nil
+		}
+		refusals = errors.Join(refusals, fmt.Errorf("key %s: %w", id.Short(), err))
+	}
+	if refusals == nil {
+		refusals = fmt.Errorf("key %s: no unlocker given: %w", id.Short(), errs.Denied)
+	}
+	return seal.MasterKey{}, refusals
+}
+
+// keyAAD binds a wrap to this very repository.json and to its own place.
+func (r *Repository) keyAAD(key string) []byte {
+	return append(append([]byte(nil), r.description.Hash[:]...), key...)
+}
+
+// aad binds a sealed object to the repository and to its own place.
+func (r *Repository) aad(key string) []byte {
+	return append(append([]byte(nil), r.description.ID[:]...), key...)
+}
