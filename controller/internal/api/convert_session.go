@@ -2,10 +2,14 @@ package api
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -103,13 +107,14 @@ func toOffer(o *fleet.Offer) (*tuskvaultv1.SessionResponse, error) {
 	return &tuskvaultv1.SessionResponse{Message: &tuskvaultv1.SessionResponse_Offer{Offer: out}}, nil
 }
 
-func toGrant(g fleet.Grant) *tuskvaultv1.Grant {
-	out := &tuskvaultv1.Grant{DomainId: g.Domain[:], NameKey: g.NameKey[:], RefsKey: g.RefsKey[:],
-		Cut: &tuskvaultv1.CutParams{Target: uint32(g.Cut.Target), Min: uint32(g.Cut.Min), Max: uint32(g.Cut.Max)}}
-	if g.CutKey != ([32]byte{}) {
-		out.CutKey = g.CutKey[:]
+func toGrant(g repo.Grant) *tuskvaultv1.Grant {
+	out := &tuskvaultv1.Grant{DomainId: g.Domain[:], NameKey: g.Name[:], RefsKey: g.Refs[:],
+		Cut: &tuskvaultv1.CutParams{Target: uint32(g.Params.Target), Min: uint32(g.Params.Min), Max: uint32(g.Params.Max)}}
+	if g.Cut != (seal.Key{}) {
+		out.CutKey = g.Cut[:]
 	}
-	for epoch, key := range g.SealKeys {
+	for _, epoch := range slices.Sorted(maps.Keys(g.Seal)) {
+		key := g.Seal[epoch]
 		out.SealKeys = append(out.SealKeys, &tuskvaultv1.SealKey{Epoch: epoch, Key: key[:]})
 	}
 	return out

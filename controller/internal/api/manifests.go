@@ -2,10 +2,13 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -79,4 +82,31 @@ func countTables(c *repo.Content) int {
 		}
 	}
 	return n
+}
+
+// repositoryManifests reads manifests from a repository.
+type repositoryManifests struct{ repository *repo.Repository }
+
+// NewManifests gives the manifests of a repository.
+func NewManifests(r *repo.Repository) Manifests { return repositoryManifests{r} }
+
+// Content reads the snapshot's object, checks that it is the one the catalog
+// knows, and opens its content part.
+func (m repositoryManifests) Content(ctx context.Context, s catalog.Snapshot) (*repo.Content, error) {
+	object, raw, err := m.repository.ReadSnapshotObject(ctx, s.Instance, s.ID)
+	if err != nil {
+		return nil, err
+	}
+	if s.ObjectHash != ([32]byte{}) && sha256.Sum256(raw) != s.ObjectHash {
+		return nil, fmt.Errorf("%s: differs from the hash in the catalog: %w", repo.SnapshotObject(s.Instance, s.ID), errs.Corrupt)
+	}
+	domain, err := m.repository.Domain(ctx, s.Domain)
+	if err != nil {
+		return nil, err
+	}
+	references, err := object.OpenReferences(domain.Keys().Refs())
+	if err != nil {
+		return nil, err
+	}
+	return object.OpenContent(domain.Keys().Seal(object.Header.SealEpoch), references)
 }

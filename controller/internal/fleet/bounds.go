@@ -93,14 +93,21 @@ func boundInstance(v catalog.InstanceInventory, notes *[]string) catalog.Instanc
 	v.Databases = cut(v.Databases, maxDatabases, "databases", notes)
 	budget := maxAllExtensions
 	var databases []catalog.DatabaseInventory
+	shortened := 0
 	for _, d := range v.Databases {
 		d.Name, d.Encoding, d.LocaleProvider = clip(d.Name, maxName), clip(d.Encoding, maxWord), clip(d.LocaleProvider, maxWord)
 		d.Locale, d.CollationVersion = clip(d.Locale, maxWord), clip(d.CollationVersion, maxWord)
-		d.Extensions = boundExtensions(d.Extensions, min(maxExtensions, budget), notes)
+		all := len(d.Extensions)
+		d.Extensions = boundExtensions(d.Extensions, min(maxExtensions, budget), nil)
 		budget -= len(d.Extensions)
+		if len(d.Extensions) < all {
+			shortened++
+		}
 		databases = append(databases, d)
 	}
-	v.Databases = databases
+	if v.Databases = databases; shortened > 0 {
+		*notes = append(*notes, fmt.Sprintf("not all extensions of %d databases kept", shortened))
+	}
 	v.Roles = boundList(cut(v.Roles, maxRoles, "roles", notes), maxRoles, maxName)
 	v.Tablespaces = boundList(cut(v.Tablespaces, maxTablespaces, "tablespaces", notes), maxTablespaces, maxName)
 	v.AvailableExtensions = boundExtensions(v.AvailableExtensions, maxExtensions, notes)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
 // dispatch hands work to the agent: at once when woken, and every pollEvery in
@@ -59,14 +60,14 @@ func (s *session) offerNext(ctx context.Context) bool {
 
 // grant gives the keys for what the journal says the attempt is, never for
 // what the agent says.
-func (s *session) grant(ctx context.Context, o job.Offer) (Grant, error) {
+func (s *session) grant(ctx context.Context, o job.Offer) (repo.Grant, error) {
 	switch o.Job.Kind {
 	case catalog.JobBackup:
 		return s.hub.deps.Keys.BackupGrant(ctx, o.Domain)
 	case catalog.JobRestore:
 		return s.hub.deps.Keys.RestoreGrant(ctx, o.Snapshot)
 	}
-	return Grant{}, fmt.Errorf("job %s is of unknown kind %d", o.Job.ID, o.Job.Kind)
+	return repo.Grant{}, fmt.Errorf("job %s is of unknown kind %d", o.Job.ID, o.Job.Kind)
 }
 
 // answered notes that an offer is no longer open.

@@ -32,9 +32,9 @@ type Keys interface {
 	// NewDomain makes a domain with keys of its own, durably in the store.
 	NewDomain(ctx context.Context) (seal.DomainID, error)
 	// BackupGrant gives what a backup into the domain may use.
-	BackupGrant(ctx context.Context, domain seal.DomainID) (Grant, error)
+	BackupGrant(ctx context.Context, domain seal.DomainID) (repo.Grant, error)
 	// RestoreGrant gives what a restore of the snapshot may use.
-	RestoreGrant(ctx context.Context, snapshot catalog.Snapshot) (Grant, error)
+	RestoreGrant(ctx context.Context, snapshot catalog.Snapshot) (repo.Grant, error)
 }
 
 // Catalog is where agents and instances are kept. *catalog.Catalog implements it.

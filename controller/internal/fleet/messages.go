@@ -5,9 +5,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
-	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/repo"
-	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // Peer is the agent at the other end, as authorization found it. Nothing in it
@@ -141,21 +139,8 @@ type HeartbeatAck struct {
 // Offer is work for the agent.
 type Offer struct {
 	job.Offer
-	// Grant are the keys for this attempt alone.
-	Grant Grant
-}
-
-// Grant is what an attempt may use: derived keys of one domain. It must not be
-// kept, written or logged.
-type Grant struct {
-	// Domain whose chunks may be written or read.
-	Domain seal.DomainID
-	// NameKey names chunks; CutKey cuts rows (only for backups); RefsKey seals chunk lists.
-	NameKey, CutKey, RefsKey seal.Key
-	// SealKeys by epoch: the newest for a backup, those of the snapshot for a restore.
-	SealKeys map[uint32]seal.Key
-	// Cut is how rows are cut.
-	Cut chunk.Params
+	// Grant are the keys for this attempt alone: it is not kept, written or logged.
+	Grant repo.Grant
 }
 
 // Cancel stops an attempt within seconds.
