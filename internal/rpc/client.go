@@ -3,7 +3,10 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,18 +14,24 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 // Dial prepares a connection to a controller; it connects at the first call and
 // again when the connection breaks. The TLS configuration comes from pki. The
 // caller closes the connection.
+//
+// A call on a connection whose other side could not prove who it is fails with
+// Unauthenticated, and one that did not come about at all with Unavailable.
 func Dial(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	h := &handshakes{TransportCredentials: credentials.NewTLS(config), refused: new(atomic.Pointer[error])}
 	// The address goes to the dialer as it is: names are resolved for each connection, so a controller may move.
 	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithTransportCredentials(h),
 		grpc.WithAuthority(config.ServerName),
-		grpc.WithChainUnaryInterceptor(clientUnary),
-		grpc.WithChainStreamInterceptor(clientStream),
+		grpc.WithChainUnaryInterceptor(h.unary),
+		grpc.WithChainStreamInterceptor(h.stream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepAlive, Timeout: keepAliveTimeout, PermitWithoutStream: true}),
@@ -37,21 +46,55 @@ func Dial(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.Cl
 	return conn, nil
 }
 
-// clientUnary gives a call a deadline when it has none and translates its error.
-func clientUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// handshakes are TLS credentials that remember why the last handshake was
+// refused by us: gRPC reports that like a network that is down.
+type handshakes struct {
+	credentials.TransportCredentials
+	// refused is nil after a handshake that went well.
+	refused *atomic.Pointer[error]
+}
+
+// ClientHandshake does the handshake and remembers a refusal.
+func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) || errors.Is(err, errs.Unauthenticated) {
+		h.refused.Store(&err)
+	} else if err == nil {
+		h.refused.Store(nil)
+	}
+	return conn, info, err
+}
+
+// Clone copies the credentials; the copy shares the memory.
+func (h *handshakes) Clone() credentials.TransportCredentials {
+	return &handshakes{TransportCredentials: h.TransportCredentials.Clone(), refused: h.refused}
+}
+
+// err translates an error that gRPC gave.
+func (h *handshakes) err(err error) error {
+	err = fromWire(err)
+	if refused := h.refused.Load(); refused != nil && errors.Is(err, errs.Unavailable) {
+		return fmt.Errorf("the other side is not our controller: %w: %w", *refused, errs.Unauthenticated)
+	}
+	return err
+}
+
+// unary gives a call a deadline when it has none and translates its error.
+func (h *handshakes) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, UnaryTimeout)
 		defer cancel()
 	}
-	return fromWire(next(ctx, method, req, reply, cc, opts...))
+	return h.err(next(ctx, method, req, reply, cc, opts...))
 }
 
-// clientStream translates the errors of a stream.
-func clientStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+// stream translates the errors of a stream.
+func (h *handshakes) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := next(ctx, desc, cc, method, opts...)
 	if err != nil {
-		return nil, fromWire(err)
+		return nil, h.err(err)
 	}
 	return &stream{s}, nil
 }
