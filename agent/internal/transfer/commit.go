@@ -58,7 +58,7 @@ func (u *Uploader) commit(ctx context.Context, m Manifest) error {
 	defer cancel()
 	rpc, err := u.client.Commit(ctx)
 	if err != nil {
-		return fromRPC(err)
+		return err
 	}
 	begin := &tuskvaultv1.CommitBegin{
 		Attempt:         attemptRef(u.job),
@@ -80,11 +80,11 @@ func (u *Uploader) commit(ctx context.Context, m Manifest) error {
 		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
-		return fromRPC(err)
+		return err
 	}
 	answer, err := rpc.CloseAndRecv()
 	if err != nil {
-		return fromRPC(err)
+		return err
 	}
 	if answer.GetSnapshotId() != u.job.ID.String() {
 		return fmt.Errorf("the controller committed snapshot %q: %w", answer.GetSnapshotId(), errs.Invalid)

@@ -71,7 +71,7 @@ func (l *loop) step() (ended bool, err error) {
 		return false, err
 	}
 	if l.closing && l.outstanding() == 0 {
-		return true, fromRPC(l.rpc.CloseSend())
+		return true, l.rpc.CloseSend()
 	}
 	return false, nil
 }

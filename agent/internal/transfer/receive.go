@@ -20,7 +20,7 @@ func (s *Stream) receive(ready chan<- struct{}) error {
 			return s.end()
 		}
 		if err != nil {
-			return fmt.Errorf("upload: %w", fromRPC(err))
+			return fmt.Errorf("upload: %w", err)
 		}
 		if r := m.GetReady(); r != nil && !began {
 			began = true

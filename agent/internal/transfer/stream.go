@@ -69,11 +69,11 @@ func (u *Uploader) Stream(ctx context.Context) (*Stream, error) {
 	}
 	rpc, err := u.client.Upload(u.ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open upload stream: %w", fromRPC(err))
+		return nil, fmt.Errorf("open upload stream: %w", err)
 	}
 	begin := &tuskvaultv1.UploadRequest{Message: &tuskvaultv1.UploadRequest_Begin{Begin: &tuskvaultv1.UploadBegin{Attempt: attemptRef(u.job)}}}
 	if err := rpc.Send(begin); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("open upload stream: %w", fromRPC(err))
+		return nil, fmt.Errorf("open upload stream: %w", err)
 	}
 	s := &Stream{
 		u:       u,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
@@ -59,9 +60,9 @@ var errFinished = fmt.Errorf("upload: finished: %w", errs.Canceled)
 // were put and not flushed when fn returned nil are flushed; when fn fails they
 // are dropped.
 func WithUploader(ctx context.Context, conn grpc.ClientConnInterface, j job.Job, o Options, fn func(ctx context.Context, u *Uploader) error) error {
-	maxPlain := j.Grant.Cut.Max
+	maxPlain := max(j.Grant.Cut.Max, repo.MaxListBytes)
 	key, ok := j.Grant.SealKeys[j.Grant.NewestEpoch]
-	if !ok || maxPlain <= 0 {
+	if !ok || j.Grant.Cut.Max <= 0 {
 		return fmt.Errorf("upload of job %s: the grant has no seal key or no chunk size: %w", j.ID, errs.Invalid)
 	}
 	o = o.withDefaults(maxPlain)

@@ -22,7 +22,7 @@
 // Memory is bounded: see limits.go for each bound and its reason.
 //
 // The package does not know the catalog: Attempts and Journal are what it needs
-// of it. It does not know certificates either: Options.Identify tells who calls.
+// of it.
 package ingest
 
 import (
@@ -44,14 +44,6 @@ const (
 	// KindRestore may download one snapshot.
 	KindRestore Kind = 2
 )
-
-// Peer is who calls, as its certificate says.
-type Peer struct {
-	// Agent is the agent's id.
-	Agent repo.AgentID
-	// Certificate is the SHA-256 of the certificate in DER; it goes into the commit record.
-	Certificate [32]byte
-}
 
 // Grant is what a current attempt may do. It comes from the catalog, never from
 // the agent.
