@@ -20,6 +20,9 @@ import (
 
 // Source says where the layers come from.
 type Source struct {
+	// Base is a YAML file below File, written by the program itself, which may be
+	// missing. Empty means none.
+	Base string
 	// File is the YAML file. With Named it must exist, else it may be missing.
 	File  string
 	Named bool
@@ -57,7 +60,7 @@ func Load(dst any, s Source) (*Report, error) {
 	root := reflect.ValueOf(dst).Elem()
 	l := &loader{source: s, root: root, values: koanf.New("."), secrets: map[string]Secret{},
 		report: &Report{fields: fieldsOf(root, ""), origins: map[string]string{}}}
-	for _, step := range []func(){l.file, l.dotEnv, l.environment, l.flags, l.decode} {
+	for _, step := range []func(){l.files, l.dotEnv, l.environment, l.flags, l.decode} {
 		step()
 	}
 	if v, ok := dst.(interface{ Validate() error }); ok {
@@ -94,17 +97,23 @@ func (l *loader) put(key string, value any, origin string) {
 	l.report.origins[key] = origin
 }
 
-// file reads the YAML file.
-func (l *loader) file() {
-	if l.source.File == "" {
+// files reads the YAML files, the lower one first.
+func (l *loader) files() {
+	l.readFile(l.source.Base, false)
+	l.readFile(l.source.File, l.source.Named)
+}
+
+// readFile reads one YAML file; unless it is required it may be missing.
+func (l *loader) readFile(path string, required bool) {
+	if path == "" {
 		return
 	}
-	text, err := os.ReadFile(l.source.File)
-	if errors.Is(err, fs.ErrNotExist) && !l.source.Named {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !required {
 		return
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		l.problem("read config %s: no such file: %w", l.source.File, errs.NotFound)
+		l.problem("read config %s: no such file: %w", path, errs.NotFound)
 		return
 	} else if err != nil {
 		l.problem("read config: %w", err)
@@ -112,18 +121,18 @@ func (l *loader) file() {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		l.problem("read config %s: %w: %w", l.source.File, err, errs.Invalid)
+		l.problem("read config %s: %w: %w", path, err, errs.Invalid)
 		return
 	}
 	if len(doc.Content) == 0 {
 		return // an empty file says nothing
 	}
-	l.section(doc.Content[0], l.root.Type(), "")
+	l.section(doc.Content[0], l.root.Type(), path, "")
 }
 
 // section takes the keys of a YAML mapping.
-func (l *loader) section(n *yaml.Node, t reflect.Type, path string) {
-	at := func(n *yaml.Node) string { return fmt.Sprintf("%s line %d", l.source.File, n.Line) }
+func (l *loader) section(n *yaml.Node, t reflect.Type, file, path string) {
+	at := func(n *yaml.Node) string { return fmt.Sprintf("%s line %d", file, n.Line) }
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return // "log:" with nothing below it
 	}
@@ -143,7 +152,7 @@ func (l *loader) section(n *yaml.Node, t reflect.Type, path string) {
 		case seen[name.Value]:
 			l.problem("%s: key %q is there twice: %w", at(name), key, errs.Invalid)
 		case isSection(kt):
-			l.section(value, kt, key)
+			l.section(value, kt, file, key)
 		default:
 			var v any
 			if err := value.Decode(&v); err != nil {
