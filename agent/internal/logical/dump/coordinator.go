@@ -83,7 +83,7 @@ func (r *run) tryOpen(d *database) (_ *coordinator, err error) {
 			return nil, err
 		}
 	}
-	d.items = plan(d, conn.Version, r.inv.BlockSize, r.o.Request.Workers)
+	d.items = plan(d, c.run.o.split, conn.Version, r.inv.BlockSize, r.o.Request.Workers)
 	d.left = len(d.items)
 	d.own = make(chan *item, len(d.items)) // never blocks: an item is handed over at most once
 	d.total.Store(0)

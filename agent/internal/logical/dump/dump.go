@@ -75,6 +75,8 @@ type Options struct {
 	// the binary format when the server cannot make the text; 0 means what
 	// servers can make. For tests.
 	WideRow int64
+
+	split splitRule
 }
 
 func (o Options) withDefaults() Options {
@@ -88,6 +90,7 @@ func (o Options) withDefaults() Options {
 	o.Request.Patience = cmp.Or(o.Request.Patience, DefaultPatience)
 	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
 	o.Watch = cmp.Or(o.Watch, DefaultWatch)
+	o.split = cmp.Or(o.split, standardSplit)
 	o.WideRow = cmp.Or(o.WideRow, 1_000_000_000) // one allocation of a server holds 1 GiB - 1
 	return o
 }

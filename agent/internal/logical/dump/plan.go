@@ -10,17 +10,19 @@ import (
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
-// Bytes of heap that decide about splitting a table.
-const (
-	// rangeBytes is the length of a range. Ranges begin at its multiples, so that
-	// an unchanged stretch of heap gives the same chunks whatever else changed.
-	rangeBytes = 128 << 20
-	// alwaysSplit is the size from which a table is split for its own sake:
-	// whether others grow or shrink must not change how it is cut.
-	alwaysSplit = 1 << 30
-	// neverSplit is the size below which a table is not worth a second connection.
-	neverSplit = 64 << 20
-)
+// splitRule has the bytes of heap that decide about splitting a table.
+type splitRule struct {
+	// stride is the length of a range. Ranges begin at its multiples, so that an
+	// unchanged stretch of heap gives the same chunks whatever else changed.
+	stride int64
+	// always is the size from which a table is split for its own sake: whether
+	// others grow or shrink must not change how it is cut.
+	always int64
+	// never is the size below which a table is not worth a second connection.
+	never int64
+}
+
+var standardSplit = splitRule{stride: 128 << 20, always: 1 << 30, never: 64 << 20}
 
 // itemKind says what an item reads.
 type itemKind byte
@@ -48,7 +50,7 @@ type item struct {
 // large for the number of workers. Reading by ranges costs the server its
 // buffers, where reading a whole table goes through a ring, so only what must be
 // split is split.
-func plan(d *database, version pg.Version, blockSize, workers int) []*item {
+func plan(d *database, rule splitRule, version pg.Version, blockSize, workers int) []*item {
 	var total int64
 	for _, t := range d.tables {
 		total += t.size(blockSize)
@@ -58,7 +60,7 @@ func plan(d *database, version pg.Version, blockSize, workers int) []*item {
 		if t.out.Omitted != "" {
 			continue
 		}
-		t.items = splitTable(d, t, version, blockSize, total, workers)
+		t.items = splitTable(d, t, rule, version, blockSize, total, workers)
 		t.leftover = len(t.items)
 		items = append(items, t.items...)
 	}
@@ -71,11 +73,11 @@ func plan(d *database, version pg.Version, blockSize, workers int) []*item {
 	return items
 }
 
-func splitTable(d *database, t *table, version pg.Version, blockSize int, total int64, workers int) []*item {
+func splitTable(d *database, t *table, rule splitRule, version pg.Version, blockSize int, total int64, workers int) []*item {
 	size := t.size(blockSize)
 	heap := t.pages * int64(blockSize)
-	stride := int64(rangeBytes / blockSize)
-	mustSplit := heap >= alwaysSplit || heap >= neverSplit && heap > total/int64(2*workers)
+	stride := rule.stride / int64(blockSize)
+	mustSplit := heap >= rule.always || heap >= rule.never && heap > total/int64(2*workers)
 	// Version 13 reads a range of positions by reading the whole table.
 	if !mustSplit || t.pages <= stride || t.access != "heap" || version.Major() < 14 || t.out.Condition != "" {
 		return []*item{{db: d, table: t, whole: true, size: size}}

@@ -1,0 +1,33 @@
+package dump
+
+import (
+	"fmt"
+
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// Split makes tables be split as if all sizes were smaller.
+func (o *Options) Split(stride, always, never int64) {
+	o.split = splitRule{stride: stride, always: always, never: never}
+}
+
+// PlanTable tells what is read of a table of the given pages beside others of
+// the given bytes, under the standard rule.
+func PlanTable(version pg.Version, pages, others int64, workers int, access, condition string) []string {
+	d := &database{}
+	t := &table{relation: relation{oid: 1, schema: "s", name: "t"}, access: access, pages: pages, out: repo.Table{Condition: condition}}
+	d.tables = []*table{t, {relation: relation{oid: 2}, toast: others}}
+	plan(d, standardSplit, version, 8192, workers)
+	var all []string
+	for _, i := range t.items {
+		all = append(all, fmt.Sprintf("%d-%d", i.from, i.to))
+		if i.whole {
+			all[len(all)-1] = "whole"
+		}
+	}
+	return all
+}
+
+// Match tells whether a glob matches a name.
+var Match = match
