@@ -66,11 +66,11 @@ func (f fileBody) Size() int64 { return f.size }
 
 func (f fileBody) Open() (io.ReadCloser, error) {
 	if f.err != nil {
-		return nil, fmt.Errorf("open body: %w", f.err)
+		return nil, fmt.Errorf("open body: %w: %w", f.err, errs.Invalid)
 	}
 	file, err := os.Open(f.path)
 	if err != nil {
-		return nil, fmt.Errorf("open body: %w", err)
+		return nil, fmt.Errorf("open body: %w: %w", err, errs.Invalid)
 	}
 	return file, nil
 }

@@ -43,7 +43,7 @@ func (s *Store) Create(ctx context.Context, key string, body blob.Body) error {
 	if err := blob.CopyBody(&buf, body); err != nil {
 		return fmt.Errorf("create object %s: %w", key, err)
 	}
-	if err := context.Cause(ctx); err != nil {
+	if err := blob.Canceled(ctx); err != nil {
 		return fmt.Errorf("create object %s: %w", key, err)
 	}
 	s.mu.Lock()
@@ -87,7 +87,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(blob.Inf
 	keys := slices.Sorted(maps.Keys(s.objects))
 	s.mu.Unlock()
 	for _, key := range keys {
-		if err := context.Cause(ctx); err != nil {
+		if err := blob.Canceled(ctx); err != nil {
 			return fmt.Errorf("list objects %s: %w", prefix, err)
 		}
 		if key <= after || !strings.HasPrefix(key, prefix) {
@@ -139,7 +139,7 @@ func begin(ctx context.Context, key string) error {
 	if err := blob.CheckKey(key); err != nil {
 		return err
 	}
-	return context.Cause(ctx)
+	return blob.Canceled(ctx)
 }
 
 // reader stops when its context ends, as a reader over a network would.
@@ -149,7 +149,7 @@ type reader struct {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
+	if err := blob.Canceled(r.ctx); err != nil {
 		return 0, err
 	}
 	return r.r.Read(p)
