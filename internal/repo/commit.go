@@ -238,7 +238,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return blob.Canceled(ctx)
 	case <-timer.C:
 		return nil
 	}

@@ -214,7 +214,7 @@ func (l *Log) PutFull(ctx context.Context, at Witness, payload []byte) error {
 func (l *Log) take(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return blob.Canceled(ctx)
 	case <-l.turn:
 		return nil
 	}
