@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tuskvault/tuskvault/internal/durable"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
@@ -98,35 +99,19 @@ func decode(path string, b []byte) (*File, error) {
 	return &out, nil
 }
 
-// Save replaces the file: a new one beside it, synced, then renamed over it, so
-// that a crash leaves the old or the new one whole. The folder is made 0700.
-func (f *File) Save(path string) (err error) {
+// Save replaces the file; a crash leaves the old or the new one whole. The
+// folder is made 0700.
+func (f *File) Save(path string) error {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
 	if err := errors.Join(e.Encode(f), e.Close()); err != nil {
 		return fmt.Errorf("write contexts %s: %w", path, err)
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write contexts: %w", err)
 	}
-	tmp, err := os.CreateTemp(dir, ".contexts-*") // made 0600
-	if err != nil {
-		return fmt.Errorf("write contexts: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write contexts %s: %w", path, err), os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err := tmp.Write(b.Bytes()); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return durable.WriteFile(path, b.Bytes())
 }
 
 // Get finds a context by name; the empty name means the current one.

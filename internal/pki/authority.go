@@ -69,6 +69,9 @@ type Issuer struct {
 	epoch      uint64
 }
 
+// Certificate gives the issuer's own certificate.
+func (i *Issuer) Certificate() *x509.Certificate { return i.cert }
+
 // Root gives the root certificate above the issuer.
 func (i *Issuer) Root() *x509.Certificate { return i.root }
 

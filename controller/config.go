@@ -1,0 +1,121 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/config"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/logging"
+)
+
+// The folders used when none is named.
+const (
+	// DefaultStateDir keeps catalog, indexes and spool files.
+	DefaultStateDir = "/var/lib/tuskvault"
+	// DefaultStore is a folder on the same machine.
+	DefaultStore = "file:///var/backups/tuskvault"
+	// DefaultListen is every address of the machine.
+	DefaultListen = ":7443"
+)
+
+// Config is what a controller can be told. docs/OPERATIONS.md has a table of
+// the keys.
+type Config struct {
+	// StateDir keeps catalog, indexes, spool files and what init wrote.
+	StateDir string `koanf:"state_dir"`
+	// Store is the URL of the repository's store, for example file:///var/backups/tuskvault.
+	Store string `koanf:"store"`
+	// Unlock refers to the secret that opens the repository: a key file's text, or a passphrase.
+	Unlock config.Secret `koanf:"unlock"`
+	// Name of the controller, for people.
+	Name string `koanf:"name"`
+	// Listen is the address agents and operators connect to, HOST:PORT.
+	Listen string `koanf:"listen"`
+	// Grace is how long calls and uploads under way may go on when the controller stops.
+	Grace time.Duration `koanf:"grace"`
+	// Log says where log lines go.
+	Log LogConfig `koanf:"log"`
+	// Jobs are the rules of attempts.
+	Jobs JobsConfig `koanf:"jobs"`
+}
+
+// LogConfig says where log lines go.
+type LogConfig struct {
+	// Level is debug, info, warn or error.
+	Level string `koanf:"level"`
+	// Format is auto, json or console.
+	Format string `koanf:"format"`
+	// File to write to; empty means standard error.
+	File string `koanf:"file"`
+	// MaxSizeMB rotates the file, in MiB.
+	MaxSizeMB int `koanf:"max_size_mb"`
+	// MaxAge is how long rotated files are kept.
+	MaxAge time.Duration `koanf:"max_age"`
+	// MaxFiles is how many rotated files are kept.
+	MaxFiles int `koanf:"max_files"`
+}
+
+// JobsConfig are the rules of attempts.
+type JobsConfig struct {
+	// HeartbeatInterval is how often agents say that they live.
+	HeartbeatInterval time.Duration `koanf:"heartbeat_interval"`
+	// Lease is how long an attempt lives without a heartbeat.
+	Lease time.Duration `koanf:"lease"`
+	// Attempts is the largest number of attempts of a job.
+	Attempts int `koanf:"attempts"`
+	// Backoff is the pause before the second attempt; it doubles with each.
+	Backoff time.Duration `koanf:"backoff"`
+	// PerAgent is the largest number of live attempts of one agent.
+	PerAgent int `koanf:"per_agent"`
+}
+
+// DefaultConfig has everything but the store, which init decides.
+func DefaultConfig() Config {
+	return Config{
+		Name:   "tuskvault",
+		Listen: DefaultListen,
+		Grace:  20 * time.Second,
+		Log:    LogConfig{Level: "info", Format: "auto", MaxSizeMB: 100, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
+		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
+	}
+}
+
+// Validate tells everything that cannot be, at once.
+func (c *Config) Validate() error {
+	var all []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			all = append(all, fmt.Errorf(format+": %w", append(args, errs.Invalid)...))
+		}
+	}
+	_, _, err := net.SplitHostPort(c.Listen)
+	bad(err == nil, "listen: %q is not of the form HOST:PORT", c.Listen)
+	if c.Store != "" {
+		_, err = parseStore(c.Store)
+		bad(err == nil, "store: %v", err)
+	}
+	_, err = logging.ParseLevel(c.Log.Level)
+	bad(err == nil, "log.level: %v", err)
+	bad(c.Jobs.HeartbeatInterval >= 100*time.Millisecond, "jobs.heartbeat_interval: %s is below 100ms", c.Jobs.HeartbeatInterval)
+	bad(c.Jobs.Lease >= 2*c.Jobs.HeartbeatInterval, "jobs.lease: %s is below two heartbeat intervals (%s)", c.Jobs.Lease, c.Jobs.HeartbeatInterval)
+	bad(c.Jobs.Attempts >= 1 && c.Jobs.Attempts <= 1000, "jobs.attempts: %d is not within 1 and 1000", c.Jobs.Attempts)
+	bad(c.Jobs.Backoff > 0, "jobs.backoff: %s is not positive", c.Jobs.Backoff)
+	bad(c.Jobs.PerAgent >= 1 && c.Jobs.PerAgent <= 100, "jobs.per_agent: %d is not within 1 and 100", c.Jobs.PerAgent)
+	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
+	return errors.Join(all...)
+}
+
+// The files of a state folder.
+func (c *Config) catalogFile() string { return filepath.Join(c.StateDir, "catalog.db") }
+func (c *Config) lockFile() string    { return filepath.Join(c.StateDir, "lock") }
+func (c *Config) keyFile() string     { return filepath.Join(c.StateDir, "unlock.key") }
+func (c *Config) contextFile() string { return filepath.Join(c.StateDir, "admin-context.yaml") }
+func (c *Config) spoolFolder() string { return filepath.Join(c.StateDir, "spool") }
+func (c *Config) indexFolder() string { return filepath.Join(c.StateDir, "index") }
+
+// DecisionsFile is the file of a state folder in which init notes what run must know.
+func DecisionsFile(state string) string { return filepath.Join(state, "controller.yaml") }

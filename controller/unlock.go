@@ -1,0 +1,29 @@
+package controller
+
+import (
+	"fmt"
+
+	"github.com/tuskvault/tuskvault/internal/config"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// unlocker reads the secret that a reference names: the text of a key file, or
+// anything else as a passphrase.
+func unlocker(s config.Secret) (seal.Unlocker, error) {
+	if s.IsZero() {
+		return nil, fmt.Errorf("unlock the repository: no secret is named: %w", errs.Invalid)
+	}
+	text, err := s.Value()
+	if err != nil {
+		return nil, fmt.Errorf("unlock the repository: %w", err)
+	}
+	if k, err := seal.ParseKeyFile([]byte(text)); err == nil {
+		return k, nil
+	}
+	p, err := seal.NewPassphrase(text)
+	if err != nil {
+		return nil, fmt.Errorf("unlock the repository: %w", err)
+	}
+	return p, nil
+}
