@@ -106,11 +106,13 @@ func parseTrailer(b []byte, size int64) (*trailer, error) {
 	if reserved := binary.BigEndian.Uint32(b[20:]); reserved != 0 {
 		return nil, fmt.Errorf("trailer: reserved bytes %x: %w", reserved, errs.Corrupt)
 	}
-	if t.count < 1 || t.count > MaxCount || length != uint64(t.count)*entrySize ||
-		offset != uint64(size)-trailerSize-length || offset < headerSize+uint64(t.count)*seal.MinFrame {
+	// In signed numbers that cannot overflow: count is 32 bits wide.
+	t.length = int64(t.count) * entrySize
+	t.offset = size - trailerSize - t.length
+	if t.count < 1 || t.count > MaxCount || t.offset < headerSize+int64(t.count)*seal.MinFrame ||
+		length != uint64(t.length) || offset != uint64(t.offset) {
 		return nil, fmt.Errorf("trailer: directory of %d frames, %d bytes at %d of %d: %w", t.count, length, offset, size, errs.Corrupt)
 	}
-	t.offset, t.length = int64(offset), int64(length)
 	m := b[24:]
 	t.meta = Meta{
 		Epoch: binary.BigEndian.Uint64(m), Job: [16]byte(m[8:24]),
