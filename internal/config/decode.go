@@ -18,6 +18,7 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 	durationType    = reflect.TypeFor[time.Duration]()
 	secretType      = reflect.TypeFor[Secret]()
+	oneTimeType     = reflect.TypeFor[OneTime]()
 )
 
 // decoder sets fields from the plain values that layers give.
@@ -35,10 +36,6 @@ func (d decoder) set(v reflect.Value, raw any) error {
 	case raw == nil:
 		return nil // "key:" with nothing after it keeps the default
 	case t == secretType:
-		if s, ok := raw.(Secret); ok {
-			v.Set(reflect.ValueOf(s))
-			return nil
-		}
 		text, ok := raw.(string)
 		if !ok {
 			return fmt.Errorf("a secret is given by reference: env:NAME, file:PATH or cred:NAME: %w", errs.Invalid)
@@ -46,6 +43,15 @@ func (d decoder) set(v reflect.Value, raw any) error {
 		s, err := ParseSecret(text)
 		s.lookup = d.lookup
 		v.Set(reflect.ValueOf(s))
+		return err
+	case t == oneTimeType:
+		text, err := textOf(raw)
+		if err != nil {
+			return err
+		}
+		o := v.Addr().Interface().(*OneTime)
+		err = o.UnmarshalText([]byte(text))
+		o.lookup = d.lookup
 		return err
 	case t == durationType:
 		return setDuration(v, raw)

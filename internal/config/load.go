@@ -40,7 +40,7 @@ type Flag struct {
 	Key string
 	// Name as people write it, for example "--state-dir".
 	Name string
-	// Value is a string, a []string, or a Secret.
+	// Value is a string or a []string.
 	Value any
 }
 
@@ -58,7 +58,7 @@ type Report struct {
 // Validate method, its problems too.
 func Load(dst any, s Source) (*Report, error) {
 	root := reflect.ValueOf(dst).Elem()
-	l := &loader{source: s, root: root, values: koanf.New("."), secrets: map[string]Secret{},
+	l := &loader{source: s, root: root, values: koanf.New("."),
 		report: &Report{fields: fieldsOf(root, ""), origins: map[string]string{}}}
 	for _, step := range []func(){l.files, l.dotEnv, l.environment, l.flags, l.decode} {
 		step()
@@ -73,12 +73,10 @@ func Load(dst any, s Source) (*Report, error) {
 
 // loader is one run of Load.
 type loader struct {
-	source Source
-	root   reflect.Value
-	values *koanf.Koanf
-	dotenv map[string]string
-	// secrets are those of flags. koanf copies what it keeps, and a Secret is not its to copy.
-	secrets  map[string]Secret
+	source   Source
+	root     reflect.Value
+	values   *koanf.Koanf
+	dotenv   map[string]string
 	report   *Report
 	problems []error
 }
@@ -220,11 +218,7 @@ func (l *loader) flags() {
 		if !slices.ContainsFunc(l.report.fields, func(k field) bool { return k.key == f.Key }) {
 			panic("config: flag " + f.Name + " sets the unknown key " + f.Key)
 		}
-		value := f.Value
-		if secret, ok := value.(Secret); ok {
-			l.secrets[f.Key], value = secret, redacted
-		}
-		l.put(f.Key, value, "flag "+f.Name)
+		l.put(f.Key, f.Value, "flag "+f.Name)
 	}
 }
 
@@ -236,11 +230,7 @@ func (l *loader) decode() {
 		if !ok {
 			continue
 		}
-		raw := l.values.Get(f.key)
-		if secret, ok := l.secrets[f.key]; ok {
-			raw = secret
-		}
-		if err := d.set(f.value, raw); err != nil {
+		if err := d.set(f.value, l.values.Get(f.key)); err != nil {
 			l.problem("%s (%s): %w", f.key, origin, err)
 		}
 	}

@@ -32,7 +32,7 @@ func (r *Report) Print(w io.Writer) error {
 		key := scalar(parts[len(parts)-1])
 		value := nodeOf(f.value)
 		comment := r.Origin(f.key)
-		if s, ok := f.value.Interface().(Secret); ok && s.Reference() != "" {
+		if s, ok := f.value.Interface().(interface{ Reference() string }); ok && s.Reference() != "" {
 			comment += ", refers to " + s.Reference()
 		}
 		if value.Kind == yaml.ScalarNode || len(value.Content) == 0 {

@@ -141,3 +141,17 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // MarshalJSON is redacted.
 func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// OneTime is a secret that works once, such as a join token. Besides a reference
+// it may be given itself: it is worth nothing soon.
+type OneTime struct{ Secret }
+
+// UnmarshalText reads a reference, or takes the text as the secret itself.
+func (o *OneTime) UnmarshalText(b []byte) error {
+	s, err := ParseSecret(string(b))
+	if err != nil {
+		s = InlineSecret(string(b))
+	}
+	o.Secret = s
+	return nil
+}

@@ -54,3 +54,6 @@ func Folder(path string) zap.Field { return zap.String("folder", path) }
 
 // Address names where a peer is.
 func Address(a string) zap.Field { return zap.String("address", a) }
+
+// Detail is a sentence for people.
+func Detail(s string) zap.Field { return zap.String("detail", s) }

@@ -27,8 +27,10 @@ type Enrollment struct {
 	Dial []grpc.DialOption
 	// Token is the join token; it works once.
 	Token pki.JoinToken
-	// Name the agent wants.
-	Name string
+	// Name the agent wants. With Guessed it is only the host's, and a token that
+	// is for another name wins.
+	Name    string
+	Guessed bool
 	// Build is this program.
 	Build version.Build
 	// IdentityPath is where the identity is to be kept.
@@ -61,6 +63,10 @@ func Enroll(ctx context.Context, e Enrollment) (*pki.Identity, error) {
 		if answer, err = e.call(ctx, csr); err == nil {
 			break
 		}
+		if e.Guessed && errors.Is(err, errs.Denied) {
+			e.Name, e.Guessed = "", false // the token's own name, if it has one
+			continue
+		}
 		if !errors.Is(err, errs.Unavailable) && !errors.Is(err, errs.Busy) || ctx.Err() != nil {
 			return nil, fmt.Errorf("enroll at %s: %w", e.Controller, err)
 		}
@@ -80,7 +86,7 @@ func Enroll(ctx context.Context, e Enrollment) (*pki.Identity, error) {
 	if err := identity.Save(e.IdentityPath); err != nil {
 		return nil, err
 	}
-	if err := e.State.Enrolled(e.Controller, answer.GetName()); err != nil {
+	if err := e.State.Enrolled(e.Controller, answer.GetName(), e.Token.ID.String()); err != nil {
 		return nil, err
 	}
 	e.Log.Info("enrolled", logging.Agent(answer.GetName()), logging.AgentID(repo.AgentID(identity.Peer.Agent)), logging.Address(e.Controller),

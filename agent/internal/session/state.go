@@ -35,6 +35,8 @@ type Facts struct {
 	Name string
 	// Controller is the address that was used last.
 	Controller string
+	// Token is the id of the join token that the identity came from.
+	Token string
 	// Epoch is the highest epoch of a controller seen so far.
 	Epoch uint64
 	// Witness of the repository.
@@ -50,6 +52,7 @@ type stateFile struct {
 	Version    int       `json:"version"`
 	Name       string    `json:"name"`
 	Controller string    `json:"controller"`
+	Token      string    `json:"token_id,omitempty"`
 	Epoch      uint64    `json:"epoch"`
 	Repository string    `json:"repository,omitempty"`
 	WitEpoch   uint64    `json:"witness_epoch,omitempty"`
@@ -93,7 +96,7 @@ func OpenState(path string) (*State, error) {
 	if f.Version != 1 {
 		return nil, fmt.Errorf("read state %s: version %d: %w", path, f.Version, errs.Unsupported)
 	}
-	s.facts = Facts{Name: f.Name, Controller: f.Controller, Epoch: f.Epoch, Contact: f.Contact, Skew: time.Duration(f.SkewMS) * time.Millisecond}
+	s.facts = Facts{Name: f.Name, Controller: f.Controller, Token: f.Token, Epoch: f.Epoch, Contact: f.Contact, Skew: time.Duration(f.SkewMS) * time.Millisecond}
 	if f.Repository != "" {
 		id, err := repo.ParseID(f.Repository)
 		if err != nil || len(f.LogHash) != 32 {
@@ -111,11 +114,11 @@ func (s *State) Facts() Facts {
 	return s.facts
 }
 
-// Enrolled notes where and as what the agent enrolled, durably.
-func (s *State) Enrolled(controller, name string) error {
+// Enrolled notes where and as what the agent enrolled, and by which token, durably.
+func (s *State) Enrolled(controller, name, token string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.facts.Controller, s.facts.Name = controller, name
+	s.facts.Controller, s.facts.Name, s.facts.Token = controller, name, token
 	return s.saveLocked()
 }
 
@@ -174,7 +177,7 @@ func (s *State) settle(now bool) error {
 
 // saveLocked writes the file.
 func (s *State) saveLocked() error {
-	f := stateFile{Version: 1, Name: s.facts.Name, Controller: s.facts.Controller, Epoch: s.facts.Epoch,
+	f := stateFile{Version: 1, Name: s.facts.Name, Controller: s.facts.Controller, Token: s.facts.Token, Epoch: s.facts.Epoch,
 		Contact: s.facts.Contact, SkewMS: s.facts.Skew.Milliseconds()}
 	if w := s.facts.Witness; !w.Repository.IsZero() {
 		f.Repository, f.WitEpoch, f.LogNumber, f.LogHash, f.Seen = w.Repository.String(), w.Epoch, w.LogNumber, w.LogHash[:], w.Seen
