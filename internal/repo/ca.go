@@ -33,18 +33,16 @@ func (r *Repository) PutCA(ctx context.Context, serial string, bundle []byte) er
 	if err != nil {
 		return fmt.Errorf("put ca: %w", err)
 	}
-	err = r.store.Create(ctx, key, blob.Bytes(sealed))
-	if errors.Is(err, errs.Exists) {
-		stored, readErr := r.CA(ctx, serial)
-		if readErr != nil {
-			return readErr
-		}
-		if bytes.Equal(stored, bundle) {
-			return nil
-		}
-	}
-	if err != nil {
+	if err := r.store.Create(ctx, key, blob.Bytes(sealed)); err != nil && !errors.Is(err, errs.Exists) {
 		return fmt.Errorf("put ca: %w", err)
+	}
+	// Also after a success: the fleet's identities depend on it.
+	stored, err := r.CA(ctx, serial)
+	if err != nil {
+		return fmt.Errorf("put ca: read back: %w", err)
+	}
+	if !bytes.Equal(stored, bundle) {
+		return fmt.Errorf("put ca: %s holds another one: %w", key, errs.Exists)
 	}
 	return nil
 }

@@ -119,8 +119,8 @@ const (
 // p.Hash(). A crash before the put leaves nothing, one after it a snapshot that
 // ResolveSnapshot finds.
 //
-// "It exists" and no answer are the same question: the object is read back.
-// Equal bytes, or the same attempt's parts under another commit time, are Done;
+// Whatever the store answers ("done" too, since a store may lie, "it exists", or
+// nothing), the object is read back. Equal bytes, or the same attempt's parts under another commit time, are Done;
 // another attempt's are Superseded; a marker is Aborted; absent is put again,
 // until the context or the tries end. The outcome is then Unknown with an error
 // of kind errs.Unavailable, and so it is when the store refuses (full,
@@ -129,10 +129,7 @@ func (d *Domain) PutSnapshot(ctx context.Context, p *PreparedSnapshot) (PutResul
 	wait := putWait
 	for try := 1; ; try++ {
 		err := d.repo.store.Create(ctx, p.Key(), p.body)
-		if err == nil {
-			return PutResult{Outcome: p.outcome(), Header: p.header, Hash: p.hash}, nil
-		}
-		if !errors.Is(err, errs.Exists) && !errors.Is(err, errs.Unavailable) {
+		if err != nil && !errors.Is(err, errs.Exists) && !errors.Is(err, errs.Unavailable) {
 			return PutResult{}, fmt.Errorf("put snapshot %s: %w", p.header.Job, err)
 		}
 		result, readErr := d.readBack(ctx, p)
@@ -143,7 +140,7 @@ func (d *Domain) PutSnapshot(ctx context.Context, p *PreparedSnapshot) (PutResul
 			return PutResult{}, fmt.Errorf("put snapshot %s: %w", p.header.Job, errors.Join(err, readErr))
 		}
 		if try == putTries {
-			return PutResult{}, fmt.Errorf("put snapshot %s: outcome unknown after %d tries: %w: %w",
+			return PutResult{}, fmt.Errorf("put snapshot %s: not there after %d tries: %w: %w",
 				p.header.Job, try, errs.Unavailable, errors.Join(err, readErr))
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -153,14 +150,7 @@ func (d *Domain) PutSnapshot(ctx context.Context, p *PreparedSnapshot) (PutResul
 	}
 }
 
-func (p *PreparedSnapshot) outcome() Outcome {
-	if p.header.State == SnapshotAborted {
-		return OutcomeAborted
-	}
-	return OutcomeDone
-}
-
-// readBack settles what a put without a clear answer came to.
+// readBack settles what a put came to.
 func (d *Domain) readBack(ctx context.Context, p *PreparedSnapshot) (PutResult, error) {
 	result, s, err := d.resolve(ctx, p.header.Instance, p.header.Job, p.header.Fence, p.hash)
 	if err != nil || result.Outcome != OutcomeSuperseded {

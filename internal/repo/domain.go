@@ -193,7 +193,18 @@ func (d *Domain) put(ctx context.Context, generation uint64, epoch uint32, since
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", key, err)
 	}
-	return d.repo.store.Create(ctx, key, blob.Bytes(text))
+	if err := d.repo.store.Create(ctx, key, blob.Bytes(text)); err != nil {
+		return err
+	}
+	// Without its roots a domain's data is lost: see that what was stored opens.
+	stored, err := d.repo.readDomain(ctx, d.id)
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if stored.keys != d.keys || stored.generation < generation {
+		return fmt.Errorf("read back %s: holds other keys, or generation %d: %w", key, stored.generation, errs.Corrupt)
+	}
+	return nil
 }
 
 // ID of the domain.

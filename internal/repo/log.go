@@ -154,13 +154,12 @@ func (l *Log) next(class LogClass, payload []byte) (*pendingRecord, error) {
 
 func (l *Log) put(ctx context.Context, p *pendingRecord) (Witness, error) {
 	key := p.rec.key()
+	// Until its place has been seen, the record is undecided, whatever the answer.
+	l.pending = p
 	err := l.repo.store.Create(ctx, key, blob.Bytes(p.raw))
 	if err == nil {
-		return l.repo.witness(&p.rec, p.raw), nil
+		return l.seen(ctx, p)
 	}
-	// Whatever the error, the put may have been done: until the place has been seen,
-	// the record is undecided.
-	l.pending = p
 	if !errors.Is(err, errs.Exists) && !errors.Is(err, errs.Unavailable) {
 		return Witness{}, err
 	}
@@ -178,6 +177,21 @@ func (l *Log) put(ctx context.Context, p *pendingRecord) (Witness, error) {
 	l.pending = nil
 	l.stopped = conflict
 	return Witness{}, conflict
+}
+
+// seen looks for a record whose put was reported as done. A store that lost it
+// without a word would leave a hole, and nothing after a hole can be replayed.
+func (l *Log) seen(ctx context.Context, p *pendingRecord) (Witness, error) {
+	info, err := l.repo.store.Stat(ctx, p.rec.key())
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return Witness{}, fmt.Errorf("%s: reported as written, and it is not there: %w", p.rec.key(), errs.Unavailable)
+	case err != nil:
+		return Witness{}, err
+	case info.Size != int64(len(p.raw)):
+		return Witness{}, fmt.Errorf("%s: %d bytes of %d were written: %w", p.rec.key(), info.Size, len(p.raw), errs.Corrupt)
+	}
+	return l.repo.witness(&p.rec, p.raw), nil
 }
 
 // PutFull puts a full record: payload is the whole catalog as it is after the

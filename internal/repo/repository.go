@@ -22,18 +22,10 @@ const (
 	maxKeys = 64
 )
 
-// Unlocker wraps the master key for one holder: a key file or a passphrase. aad
-// binds the wrap to its repository and its object. Unwrap gives errs.Denied when
-// the wrap is not for this holder.
-type Unlocker interface {
-	Wrap(master seal.MasterKey, aad []byte) ([]byte, error)
-	Unwrap(wrapped, aad []byte) (seal.MasterKey, error)
-}
-
 // Options say what a new repository is.
 type Options struct {
 	// Unlocker is the first one.
-	Unlocker Unlocker
+	Unlocker seal.Unlocker
 	// Name for people, in clear: 1 to 64 of letters, digits, space and ._-.
 	Name string
 	// ChunkParams are given to new domains; the zero value means chunk.DefaultParams.
@@ -131,7 +123,7 @@ func onlyDescription(ctx context.Context, store blob.Store) (bool, error) {
 // writes nothing. Errors: errs.NotFound when there is no repository,
 // errs.Unsupported for a later format, errs.Denied when no unlocker fits,
 // errs.Conflict when its Init did not finish, errs.Corrupt.
-func Open(ctx context.Context, store blob.Store, unlockers ...Unlocker) (*Repository, error) {
+func Open(ctx context.Context, store blob.Store, unlockers ...seal.Unlocker) (*Repository, error) {
 	d, err := Describe(ctx, store)
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
@@ -194,7 +186,7 @@ func (r *Repository) KeyIDs(ctx context.Context) ([]ID, error) {
 
 // AddKey wraps the master key for another unlocker and returns the id of the new
 // key. One durable step: the key object is there or not.
-func (r *Repository) AddKey(ctx context.Context, u Unlocker) (ID, error) {
+func (r *Repository) AddKey(ctx context.Context, u seal.Unlocker) (ID, error) {
 	ids, err := r.KeyIDs(ctx)
 	if err != nil {
 		return ID{}, fmt.Errorf("add key: %w", err)
@@ -230,7 +222,7 @@ func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
 	return r.store.Delete(ctx, KeyObject(id))
 }
 
-func (r *Repository) putKey(ctx context.Context, id ID, u Unlocker) error {
+func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {
 	key := KeyObject(id)
 	wrapped, err := u.Wrap(r.master, r.keyAAD(key))
 	if err != nil {
@@ -239,10 +231,21 @@ func (r *Repository) putKey(ctx context.Context, id ID, u Unlocker) error {
 	if len(wrapped) > maxKeyBytes {
 		return fmt.Errorf("wrap key: %d bytes: %w", len(wrapped), errs.Invalid)
 	}
-	return r.store.Create(ctx, key, blob.Bytes(wrapped))
+	if err := r.store.Create(ctx, key, blob.Bytes(wrapped)); err != nil {
+		return err
+	}
+	// Without the master key everything is lost: see that what was stored opens.
+	master, err := r.unwrap(ctx, id, []seal.Unlocker{u})
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if master != r.master {
+		return fmt.Errorf("read back key %s: opens to another master key: %w", id.Short(), errs.Corrupt)
+	}
+	return nil
 }
 
-func (r *Repository) unwrap(ctx context.Context, id ID, unlockers []Unlocker) (seal.MasterKey, error) {
+func (r *Repository) unwrap(ctx context.Context, id ID, unlockers []seal.Unlocker) (seal.MasterKey, error) {
 	key := KeyObject(id)
 	wrapped, err := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
 	if err != nil {
