@@ -1,0 +1,27 @@
+// Package load brings databases of a logical snapshot into a server. Deciding
+// (plan.go, graph.go, globals.go, privileges.go) is apart from doing; a dry run
+// is the deciding alone.
+//
+// One database is restored in this order. What is there after a crash between
+// two steps is said in brackets; nobody sees the target's name before the end.
+//
+//  1. The database is created under a temporary name, which a later attempt of
+//     the same job drops first. [the temporary database]
+//  2. The pre-data entries of the archive are executed in its order. [the same]
+//  3. Rows, sequences and large objects are loaded by several sessions; a
+//     table's indexes and constraints follow as soon as its rows are in, foreign
+//     keys come last. Each table is read back and compared with the manifest as
+//     soon as its rows are in. Rows that need a name that does not exist yet are
+//     tried again when everything else is there. [the same]
+//  4. Privileges, then materialized views, event triggers and what belongs to
+//     subscriptions, which stay disabled. [the same]
+//  5. In one transaction, which is durable before it returns: owner, privileges
+//     and settings of the database, the old database of that name moves away, the
+//     new one takes its name. [either nothing of it, or the new database in place]
+//  6. The old database, if there was one, is dropped. [the old database under a
+//     temporary name]
+//
+// A failure before 5 drops the temporary database. Memory is bounded by one
+// chunk and one copy buffer for each session, plus the manifest and the table of
+// contents of the archive.
+package load

@@ -1,0 +1,209 @@
+package load
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// GlobalsPlan is what is created for the whole server: roles that are missing,
+// and tablespaces that the databases need. What exists is never touched, its
+// password least of all.
+type GlobalsPlan struct {
+	Roles       []repo.RoleFacts
+	Memberships []repo.MembershipFacts
+	Settings    []repo.SettingFacts
+	Tablespaces []repo.TablespaceFacts
+	Parameters  []repo.ParameterFacts
+}
+
+func (g *GlobalsPlan) hasRole(name pg.Name) bool {
+	return slices.ContainsFunc(g.Roles, func(r repo.RoleFacts) bool { return r.Name == name })
+}
+
+func (g *GlobalsPlan) hasTablespace(name pg.Name) bool {
+	return slices.ContainsFunc(g.Tablespaces, func(t repo.TablespaceFacts) bool { return t.Name == name })
+}
+
+func decode[T any](p *Plan, what string, rows []json.RawMessage) []T {
+	all := make([]T, 0, len(rows))
+	for _, raw := range rows {
+		var v T
+		if err := json.Unmarshal(raw, &v); err != nil {
+			p.refuse("", what, "cannot be read from the manifest: "+err.Error(), "")
+			return nil
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// globals decides what to create.
+func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
+	if !p.request.Globals {
+		return
+	}
+	from, g := content.Logical.Globals, &p.Globals
+	for _, r := range decode[repo.RoleFacts](p, "roles", from.Roles) {
+		if !p.target.Roles[r.Name] {
+			g.Roles = append(g.Roles, r)
+		}
+	}
+	if len(g.Roles) > 0 && !p.target.Superuser {
+		p.refuse("", "role "+p.target.Role.Display(), "only a superuser can create roles with their passwords", "ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER;")
+	}
+	if len(g.Roles) > 0 && !from.PasswordsRead {
+		p.warn("", "roles", "the snapshot has no passwords: roles are created without", "set them with ALTER ROLE … PASSWORD")
+	}
+	known := func(n pg.Name) bool { return p.target.Roles[n] || g.hasRole(n) }
+	for _, m := range decode[repo.MembershipFacts](p, "memberships", from.Memberships) {
+		if (g.hasRole(m.Role) || g.hasRole(m.Member)) && known(m.Role) && known(m.Member) {
+			g.Memberships = append(g.Memberships, m)
+		}
+	}
+	for _, s := range decode[repo.SettingFacts](p, "settings of roles", from.RoleSettings) {
+		if g.hasRole(s.Role) {
+			g.Settings = append(g.Settings, s)
+		}
+	}
+	for _, t := range decode[repo.TablespaceFacts](p, "tablespaces", from.Tablespaces) {
+		if p.target.Tablespaces[t.Name] || !p.needsTablespace(needs, t.Name) {
+			continue
+		}
+		if t.Location == "" {
+			p.refuse("", "tablespace "+t.Name.Display(), "the snapshot does not say where it was", "CREATE TABLESPACE "+t.Name.Quote()+" LOCATION '…';")
+			continue
+		}
+		g.Tablespaces = append(g.Tablespaces, t)
+	}
+	for _, x := range decode[repo.ParameterFacts](p, "privileges on parameters", from.ParameterACLs) {
+		x.ACL = slices.DeleteFunc(x.ACL, func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
+		if len(x.ACL) > 0 && p.target.Version.Major() >= 15 {
+			g.Parameters = append(g.Parameters, x)
+		}
+	}
+}
+
+func (p *Plan) needsTablespace(needs map[*repo.Database]*Needs, name pg.Name) bool {
+	for i := range p.Databases {
+		if n := needs[p.Databases[i].Source]; n != nil {
+			if _, ok := n.Tablespaces[name]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (g *GlobalsPlan) lines() []string {
+	var all []string
+	for _, r := range g.Roles {
+		all = append(all, "create role "+r.Name.Display())
+	}
+	for _, t := range g.Tablespaces {
+		all = append(all, "create tablespace "+t.Name.Display()+" at "+pg.Name(t.Location).Display())
+	}
+	return all
+}
+
+// statements give the globals, in order. version is the target's.
+func (g *GlobalsPlan) statements(version pg.Version) []statement {
+	var all []statement
+	for _, r := range g.Roles {
+		all = append(all, roleStatements(r)...)
+	}
+	for _, m := range g.Memberships {
+		all = append(all, statement{sql: membership(m, version), optional: "membership of " + m.Member.Display() + " in " + m.Role.Display()})
+	}
+	for _, s := range g.Settings {
+		for _, text := range s.Settings {
+			if name, clause, ok := setting(text); ok {
+				all = append(all, statement{sql: "ALTER ROLE " + s.Role.Quote() + " " + clause, optional: "setting " + name + " of role " + s.Role.Display()})
+			}
+		}
+	}
+	for _, x := range g.Parameters {
+		for _, i := range x.ACL {
+			q := "GRANT " + privilege(i.Privilege) + " ON PARAMETER " + pg.Name(x.Name).Quote() + " TO " + i.Grantee.Quote()
+			all = append(all, statement{sql: q, optional: "privilege on parameter " + x.Name})
+		}
+	}
+	return all
+}
+
+// tablespaceStatements come apart: CREATE TABLESPACE takes no transaction.
+func tablespaceStatements(t repo.TablespaceFacts) []statement {
+	object := "TABLESPACE " + t.Name.Quote()
+	all := []statement{{sql: "CREATE " + object + " OWNER " + t.Owner.Quote() + " LOCATION " + lit(pg.Name(t.Location))}}
+	for _, o := range t.Options {
+		if name, value, ok := strings.Cut(o, "="); ok {
+			all = append(all, statement{sql: "ALTER " + object + " SET (" + pg.Name(name).Quote() + " = " + lit(pg.Name(value)) + ")", optional: "option " + name + " of tablespace " + t.Name.Display()})
+		}
+	}
+	if list := grants(object, t.Owner, t.ACL); len(list) > 0 {
+		all = append(all, statement{sql: "BEGIN; " + strings.Join(list, " ") + " COMMIT"})
+	}
+	if t.Comment != nil {
+		all = append(all, statement{sql: "COMMENT ON " + object + " IS " + lit(pg.Name(*t.Comment))})
+	}
+	return all
+}
+
+func roleStatements(r repo.RoleFacts) []statement {
+	var q strings.Builder
+	q.WriteString("CREATE ROLE " + r.Name.Quote() + " WITH")
+	for _, o := range []struct {
+		on   bool
+		name string
+	}{{r.Superuser, "SUPERUSER"}, {r.Inherit, "INHERIT"}, {r.CreateRole, "CREATEROLE"}, {r.CreateDB, "CREATEDB"}, {r.Login, "LOGIN"},
+		{r.Replication, "REPLICATION"}, {r.BypassRLS, "BYPASSRLS"}} {
+		if !o.on {
+			q.WriteString(" NO" + o.name)
+		} else {
+			q.WriteString(" " + o.name)
+		}
+	}
+	if r.ConnectionLimit >= 0 {
+		fmt.Fprintf(&q, " CONNECTION LIMIT %d", r.ConnectionLimit)
+	}
+	if r.Password != nil {
+		q.WriteString(" PASSWORD " + lit(pg.Name(*r.Password)))
+	}
+	if r.ValidUntil != nil {
+		q.WriteString(" VALID UNTIL " + lit(pg.Name(*r.ValidUntil)))
+	}
+	all := []statement{{sql: q.String()}}
+	if r.Comment != nil {
+		all = append(all, statement{sql: "COMMENT ON ROLE " + r.Name.Quote() + " IS " + lit(pg.Name(*r.Comment))})
+	}
+	return all
+}
+
+func membership(m repo.MembershipFacts, version pg.Version) string {
+	q := "GRANT " + m.Role.Quote() + " TO " + m.Member.Quote()
+	var with []string
+	if m.Admin {
+		with = append(with, "ADMIN OPTION")
+	}
+	if version.Major() >= 16 {
+		if m.Admin {
+			with = []string{"ADMIN TRUE"}
+		}
+		for _, o := range []struct {
+			name string
+			on   *bool
+		}{{"INHERIT", m.Inherit}, {"SET", m.Set}} {
+			if o.on != nil {
+				with = append(with, o.name+" "+strings.ToUpper(fmt.Sprint(*o.on)))
+			}
+		}
+	}
+	if len(with) > 0 {
+		q += " WITH " + strings.Join(with, ", ")
+	}
+	return q
+}

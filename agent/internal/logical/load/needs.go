@@ -1,0 +1,170 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// Needs is what the objects of a database need of the server around it.
+type Needs struct {
+	// Roles by name, with the first thing that needs them.
+	Roles map[pg.Name]Need
+	// Tablespaces and Extensions, the same.
+	Tablespaces map[pg.Name]Need
+	Extensions  map[pg.Name]Need
+}
+
+// Need says why something is needed.
+type Need struct {
+	// By names the first object.
+	By string
+	// Essential: it is needed even when owners and privileges are left out.
+	Essential bool
+}
+
+func newNeeds() *Needs {
+	return &Needs{Roles: map[pg.Name]Need{}, Tablespaces: map[pg.Name]Need{}, Extensions: map[pg.Name]Need{}}
+}
+
+func add(to map[pg.Name]Need, name pg.Name, by string, essential bool) {
+	if name == "" {
+		return
+	}
+	n, ok := to[name]
+	if !ok {
+		n.By = by
+	}
+	n.Essential = n.Essential || essential
+	to[name] = n
+}
+
+// needsOf collects what a database needs; a is its archive.
+func needsOf(d *repo.Database, a *archive.Archive) (*Needs, error) {
+	n := newNeeds()
+	props, err := repo.PropertiesOf(d)
+	if err != nil {
+		return nil, err
+	}
+	add(n.Roles, props.Owner, "the database", false)
+	addACL(n, props.ACL, "the database")
+	if props.Tablespace != "pg_default" {
+		add(n.Tablespaces, props.Tablespace, "the database", true)
+	}
+	for _, raw := range d.Settings {
+		var s repo.SettingFacts
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, fmt.Errorf("settings of database %s: %w: %w", d.Name.Display(), err, errs.Corrupt)
+		}
+		add(n.Roles, s.Role, "a setting of the role in the database", false)
+	}
+	for _, q := range d.Statements {
+		if isOwnerStatement(q) {
+			for _, r := range listAfter(tokens(q), "TO") {
+				add(n.Roles, r, "a subscription", false)
+			}
+		}
+	}
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		add(n.Roles, e.Owner, e.String(), false)
+		add(n.Tablespaces, e.Tablespace, e.String(), true)
+		for _, r := range rolesIn(e) {
+			add(n.Roles, r, e.String(), !e.IsPrivilege())
+		}
+		if e.Desc == "EXTENSION" {
+			add(n.Extensions, e.Tag, e.String(), true)
+		}
+	}
+	return n, nil
+}
+
+// isOwnerStatement tells whether one of the statements that stand in for what
+// pg_dump leaves out sets an owner.
+func isOwnerStatement(q string) bool {
+	return strings.HasPrefix(q, "ALTER SUBSCRIPTION ") && strings.Contains(q, " OWNER TO ")
+}
+
+func addACL(n *Needs, acl repo.ACL, by string) {
+	for _, i := range acl {
+		add(n.Roles, i.Grantee, by, false)
+		add(n.Roles, i.Grantor, by, false)
+	}
+}
+
+// addObjects collects the roles that large objects need.
+func addObjects(ctx context.Context, n *Needs, source Source, o *repo.LargeObjects) error {
+	return eachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
+		by := fmt.Sprintf("large object %d", f.OID)
+		add(n.Roles, f.Owner, by, false)
+		addACL(n, f.ACL, by)
+		return nil
+	})
+}
+
+// maxObjectLine bounds what is read of one large object: its comment is the
+// only part without a natural bound.
+const maxObjectLine = 16 << 20
+
+// eachObject calls fn for each large object of a snapshot, by OID. What fn is
+// given is used again.
+func eachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn func(*repo.LargeObjectFacts) error) error {
+	r := openBytes(ctx, source, o.Meta, seal.KindLargeObject)
+	defer r.close()
+	lines := bufio.NewReaderSize(r, 64<<10)
+	var line []byte
+	for n := int64(0); ; {
+		part, err := lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			if len(line) > maxObjectLine {
+				return fmt.Errorf("facts of a large object of more than %d bytes: %w", maxObjectLine, errs.Corrupt)
+			}
+			continue
+		case errors.Is(err, io.EOF) && len(line) == 0 && n == o.Count:
+			return nil
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("facts of %d large objects, the manifest says %d: %w", n, o.Count, errs.Corrupt)
+		case err != nil:
+			return err
+		}
+		var f repo.LargeObjectFacts
+		if err := json.Unmarshal(line, &f); err != nil {
+			return fmt.Errorf("facts of a large object: %w: %w", err, errs.Corrupt)
+		}
+		n++
+		if err := fn(&f); err != nil {
+			return err
+		}
+		line = line[:0]
+	}
+}
+
+// readArchive reads a database's archive.
+func readArchive(ctx context.Context, source Source, d *repo.Database) (*archive.Archive, error) {
+	if d.Archive == nil {
+		return nil, fmt.Errorf("database %s: the snapshot has no schema archive of it: %w", d.Name.Display(), errs.Corrupt)
+	}
+	r := openBytes(ctx, source, d.Archive.Stream, seal.KindArchive)
+	defer r.close()
+	a, err := archive.Read(r)
+	if err == nil {
+		// The end too: a damaged last chunk must not be found later.
+		_, err = io.Copy(io.Discard, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", d.Name.Display(), err)
+	}
+	return a, nil
+}

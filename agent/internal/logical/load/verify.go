@@ -1,0 +1,254 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pg"
+)
+
+// rowSum is a number of rows and the sum over them.
+type rowSum struct {
+	rows int64
+	sum  chunk.Fingerprint
+}
+
+func (r *rowSum) add(o rowSum) {
+	r.rows += o.rows
+	r.sum.Merge(o.sum)
+}
+
+func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.rows, r.sum) }
+
+// compared is what was read back of a table, part by part.
+type compared struct {
+	parts int
+
+	mu           sync.Mutex
+	left         int
+	text, binary rowSum
+}
+
+// add takes one part in and tells whether it was the last.
+func (c *compared) add(text, binary rowSum) (last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text.add(text)
+	c.binary.add(binary)
+	c.left--
+	return c.left == 0
+}
+
+// expected gives what the manifest says of a table, apart for the two formats,
+// and the predicate of the rows that are in the binary format.
+func (t *table) expected() (text, binary rowSum, wide string) {
+	text = rowSum{t.Rows, t.Fingerprint}
+	for _, r := range t.Runs {
+		if r.Binary {
+			binary.add(rowSum{r.Rows, r.Fingerprint})
+			wide = r.Wide
+		}
+	}
+	return text, binary, wide
+}
+
+// verifyTable reads one part of a table back and, after the last part, compares.
+func (w *worker) verifyTable(ctx context.Context, t *table, part int) error {
+	if t.tree != nil && w.run.routed(t.tree) {
+		w.run.verifiedPart(t, part, false)
+		return nil // its rows may be in another partition: the tree is compared as a whole
+	}
+	wantText, wantBinary, wide := t.expected()
+	where := partCondition(t, part)
+	text, binary, err := w.readBack(ctx, "FROM ONLY "+t.quoted(), t.quoted(), t.Columns, t.Condition, where, wide)
+	if err != nil {
+		return fmt.Errorf("read %s back: %w", t, err)
+	}
+	if !t.sum.add(text, binary) {
+		w.run.verifiedPart(t, part, false)
+		return nil
+	}
+	if err := differs(t.String(), wantText, t.sum.text, wantBinary, t.sum.binary); err != nil {
+		if t.tree != nil && w.run.routed(t.tree) {
+			return nil // rows of another partition were routed here meanwhile
+		}
+		return err
+	}
+	w.run.verifiedPart(t, part, true)
+	return nil
+}
+
+// partCondition bounds the heap of one part: parts of equal length, the last open.
+func partCondition(t *table, part int) string {
+	n := int64(t.sum.parts)
+	if n <= 1 {
+		return ""
+	}
+	from, to := t.Pages/n*int64(part), t.Pages/n*int64(part+1)
+	switch {
+	case part == 0:
+		return fmt.Sprintf("ctid < '(%d,0)'::pg_catalog.tid", to)
+	case part == int(n)-1:
+		return fmt.Sprintf("ctid >= '(%d,0)'::pg_catalog.tid", from)
+	}
+	return fmt.Sprintf("ctid >= '(%d,0)'::pg_catalog.tid AND ctid < '(%d,0)'::pg_catalog.tid", from, to)
+}
+
+// verifyTree compares a partitioned table as a whole, if its rows were routed.
+func (w *worker) verifyTree(ctx context.Context, tr *tree) error {
+	if !w.run.routed(tr) {
+		return nil
+	}
+	var wantText, wantBinary rowSum
+	var wide string
+	for _, t := range tr.leaves {
+		text, binary, w := t.expected()
+		wantText.add(text)
+		wantBinary.add(binary)
+		if w != "" {
+			wide = w
+		}
+	}
+	text, binary, err := w.readBack(ctx, "FROM "+tr.quoted(), "", tr.columns, "", "", wide)
+	if err != nil {
+		return fmt.Errorf("read %s back: %w", tr, err)
+	}
+	if err := differs(tr.String(), wantText, text, wantBinary, binary); err != nil {
+		return err
+	}
+	for _, t := range tr.leaves {
+		w.run.verifiedPart(t, 0, true)
+	}
+	return nil
+}
+
+func differs(table string, wantText, text, wantBinary, binary rowSum) error {
+	if text == wantText && binary == wantBinary {
+		return nil
+	}
+	want, got := wantText, text
+	if text == wantText {
+		want, got = wantBinary, binary
+	}
+	return fmt.Errorf("table %s: restored rows differ from the snapshot's: expected %s, found %s: %w", table, want, got, errs.Corrupt)
+}
+
+// readBack reads rows as they were read for the snapshot. from is the FROM
+// clause; plain names a table that may be copied without a query; condition is
+// the filter of a configuration table, with its WHERE; part bounds the heap;
+// wide picks the rows that are in the binary format.
+func (w *worker) readBack(ctx context.Context, from, plain string, columns []pg.Name, condition, part, wide string) (text, binary rowSum, err error) {
+	list := columnList(columns)
+	if condition != "" && (part != "" || wide != "") {
+		condition = "WHERE ctid IN (SELECT ctid " + from + " " + condition + ")" // it may have an OR
+	}
+	where := func(more ...string) string {
+		c := condition
+		for _, m := range more {
+			switch {
+			case m == "":
+			case c == "":
+				c = "WHERE " + m
+			default:
+				c += " AND " + m
+			}
+		}
+		return c
+	}
+	read := func(c string, bin bool) (sum rowSum, err error) {
+		q := "COPY (SELECT " + list + " " + from + " " + c + ") TO STDOUT"
+		if c == "" && plain != "" && !bin {
+			q = "COPY " + plain + parenthesized(list) + " TO STDOUT" // goes through a ring of buffers, which a query does not
+		}
+		if bin {
+			q += " (FORMAT binary)"
+		}
+		return w.fingerprint(ctx, q, bin)
+	}
+	if wide == "" {
+		text, err = read(where(part), false)
+		return text, binary, err
+	}
+	if text, err = read(where(part, "NOT "+wide), false); err == nil {
+		binary, err = read(where(part, wide), true)
+	}
+	return text, binary, err
+}
+
+// fingerprint sums up what a COPY gives, under the settings of the snapshot.
+func (w *worker) fingerprint(ctx context.Context, sql string, bin bool) (sum rowSum, err error) {
+	var h chunk.RowHasher
+	var bytes int64
+	err = w.compareSession(ctx, func() error {
+		n, err := w.conn.CopyOut(ctx, sql, bin, func(p postgres.Piece) error {
+			bytes += int64(len(p.Data))
+			switch {
+			case p.First && p.Last:
+				sum.sum.Add(chunk.HashRow(p.Data))
+				return nil
+			case p.First:
+				h.Reset()
+			}
+			_, _ = h.Write(p.Data) // never fails
+			if p.Last {
+				sum.sum.Add(h.Sum())
+			}
+			return nil
+		})
+		sum.rows = n
+		return err
+	})
+	return sum, err
+}
+
+// compareSession runs fn in a transaction with the settings under which the
+// snapshot's rows were read. The session has its own again afterwards.
+func (w *worker) compareSession(ctx context.Context, fn func() error) error {
+	if err := w.conn.Exec(ctx, w.run.compareSQL); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		// A COPY that failed leaves a failed transaction; a lost connection nothing to roll back.
+		_ = w.conn.Exec(ctx, "ROLLBACK")
+		return err
+	}
+	return w.conn.Exec(ctx, "COMMIT")
+}
+
+// compareSQL begins a transaction with the settings of the manifest, where the
+// target knows them.
+func compareSQL(session map[string]string, settings []postgres.Setting) string {
+	var b strings.Builder
+	b.WriteString("BEGIN TRANSACTION READ ONLY; SELECT ")
+	for i, s := range settings {
+		if v, ok := session[s.Name]; ok {
+			s.Value = v
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("pg_catalog.set_config(" + lit(pg.Name(s.Name)) + ", " + lit(pg.Name(s.Value)) + ", true)")
+	}
+	return b.String()
+}
+
+func columnList(columns []pg.Name) string {
+	var q []string
+	for _, c := range columns {
+		q = append(q, c.Quote())
+	}
+	return strings.Join(q, ", ")
+}
+
+// parenthesized gives " (list)", or nothing for a table without columns that can be copied.
+func parenthesized(list string) string {
+	if list == "" {
+		return ""
+	}
+	return " (" + list + ")"
+}

@@ -1,0 +1,190 @@
+package logical
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/agent/internal/transfer"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// Downloader is what a restore needs of the download side.
+type Downloader interface {
+	// Snapshot gives the whole snapshot object; it comes first.
+	Snapshot(ctx context.Context) ([]byte, error)
+	// List gives the plaintext of a chunk list.
+	List(ctx context.Context, i uint32) ([]byte, error)
+	// Stream gives chunks in order, opened and verified.
+	Stream(ctx context.Context, spans []repo.Span) iter.Seq2[transfer.Chunk, error]
+	// Fetched counts the sealed bytes received so far.
+	Fetched() int64
+}
+
+// Download runs fn with a downloader for an attempt, of which up to streams
+// streams are open at once; see transfer.WithDownloader.
+type Download func(ctx context.Context, j job.Job, streams int, fn func(ctx context.Context, d Downloader) error) error
+
+// Downloads gives the Download over a connection to the controller. Memory is
+// shared by the streams: o.Memory, if less, is raised so that each has four of
+// the largest chunks.
+func Downloads(conn grpc.ClientConnInterface, o transfer.Options) Download {
+	return func(ctx context.Context, j job.Job, streams int, fn func(context.Context, Downloader) error) error {
+		o.Streams = streams
+		return transfer.WithDownloader(ctx, conn, j, o, func(ctx context.Context, d *transfer.Downloader) error {
+			return fn(ctx, d)
+		})
+	}
+}
+
+// NewRestore makes the executor of restores. What it does step by step, and what
+// a crash leaves, is in package load. A dry run plans with the same planner and
+// changes nothing; its result has the plan, and fails where the restore would be
+// refused.
+func NewRestore(instances Instances, download Download) job.Executor {
+	return func(ctx context.Context, j job.Job, r job.Reporter) job.Result {
+		started := time.Now()
+		result := restore(ctx, j, r, instances, download)
+		result.Started, result.Ended = started, time.Now()
+		return result
+	}
+}
+
+func restore(ctx context.Context, j job.Job, r job.Reporter, instances Instances, download Download) job.Result {
+	if j.Restore == nil {
+		return job.FailedResult(ctx, fmt.Errorf("restore: job %s is none: %w", j.ID.Short(), errs.Invalid))
+	}
+	cfg, ok := instances(j.Restore.Instance)
+	if !ok {
+		return job.FailedResult(ctx, fmt.Errorf("restore into instance %q: this agent has no such instance: %w", j.Restore.Instance, errs.NotFound))
+	}
+	var result job.Result
+	// One stream for each session that loads, one for what is read beside them.
+	err := download(ctx, j, load.Jobs(j.Restore.Jobs)+1, func(ctx context.Context, d Downloader) (err error) {
+		result, err = restoreFrom(ctx, j, r, cfg, d)
+		result.Stats.TransferredBytes = d.Fetched()
+		return err
+	})
+	if err == nil {
+		return result
+	}
+	failed := job.FailedResult(ctx, err)
+	failed.Stats, failed.Databases, failed.Plan, failed.Problems = result.Stats, result.Databases, result.Plan, result.Problems
+	// Another attempt would find the databases that are in place, in its way.
+	for _, db := range result.Databases {
+		failed.Retryable = failed.Retryable && (!db.Complete || j.Restore.Replace)
+	}
+	if hint := postgres.Hint(err); hint != "" && len(failed.Problems) == 0 {
+		failed.Problems = []repo.Problem{{Severity: "error", Object: cfg.String(), Reason: err.Error(), Hint: hint}}
+	}
+	return failed
+}
+
+func restoreFrom(ctx context.Context, j job.Job, r job.Reporter, cfg postgres.Config, d Downloader) (job.Result, error) {
+	content, refs, err := openSnapshot(ctx, j, d)
+	if err != nil {
+		return job.Result{}, err
+	}
+	planned, err := load.Prepare(ctx, load.Options{
+		Config: cfg, Source: &source{Downloader: d, refs: refs, checked: map[uint32]bool{}}, Reporter: r, Transferred: d.Fetched, Memory: hostMemory(),
+	}, content, j.ID, *j.Restore)
+	if err != nil {
+		return job.Result{}, fmt.Errorf("restore snapshot %s: %w", j.Restore.Snapshot.Short(), err)
+	}
+	result := job.Result{Outcome: job.Succeeded, Plan: planned.Plan().Lines()}
+	if j.Restore.DryRun {
+		result.Problems = append(planned.Plan().Refusals, planned.Plan().Warnings...)
+		return result, planned.Plan().Err()
+	}
+	out := planned.Run(ctx)
+	result.Databases, result.Problems = out.Databases, out.Problems
+	result.Stats.Rows, result.Stats.PlainBytes = out.Rows, out.Bytes
+	return result, out.Err
+}
+
+// openSnapshot fetches the snapshot object and opens its parts with the grant's keys.
+func openSnapshot(ctx context.Context, j job.Job, d Downloader) (*repo.Content, *repo.References, error) {
+	raw, err := d.Snapshot(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := repo.DecodeSnapshot(raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", j.Restore.Snapshot.Short(), err)
+	}
+	if s.Header.Job != j.Restore.Snapshot || s.Header.Domain != j.Grant.Domain {
+		return nil, nil, fmt.Errorf("snapshot %s: the object is of another snapshot or domain: %w", j.Restore.Snapshot.Short(), errs.Corrupt)
+	}
+	key, ok := j.Grant.SealKeys[s.Header.SealEpoch]
+	if !ok {
+		return nil, nil, fmt.Errorf("snapshot %s: the grant has no key of epoch %d: %w", j.Restore.Snapshot.Short(), s.Header.SealEpoch, errs.Denied)
+	}
+	refs, err := s.OpenReferences(j.Grant.RefsKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	content, err := s.OpenContent(key, refs)
+	return content, refs, err
+}
+
+// source gives a snapshot's streams to package load.
+type source struct {
+	Downloader
+	refs    *repo.References
+	checked map[uint32]bool // lists that were read; Check is for one goroutine
+}
+
+// Stream gives the chunks of a stream.
+func (s *source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chunk, error] {
+	return func(yield func(load.Chunk, error) bool) {
+		for c, err := range s.Downloader.Stream(ctx, st.Spans) {
+			e := c.Entry
+			if !yield(load.Chunk{Kind: e.Kind, First: e.First, Last: e.Last, Rows: e.Rows, Plain: c.Plain}, err) {
+				return
+			}
+		}
+	}
+}
+
+// Check reads the lists of a stream. Each list is read once, whatever the
+// number of streams in it.
+func (s *source) Check(ctx context.Context, st repo.Stream) error {
+	for _, span := range st.Spans {
+		if s.checked[span.List] {
+			continue
+		}
+		if _, err := s.List(ctx, span.List); err != nil {
+			return fmt.Errorf("chunk list %d: %w", span.List, err)
+		}
+		s.checked[span.List] = true
+	}
+	return nil
+}
+
+// hostMemory is the memory of this host in bytes, 0 where it does not say.
+func hostMemory() int64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
+			kb, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kb << 10
+		}
+	}
+	return 0
+}
