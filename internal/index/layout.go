@@ -77,6 +77,9 @@ func parseHeader(b []byte, size int64) (header, error) {
 	if b[4] != formatNumber {
 		return header{}, fmt.Errorf("format %d: %w", b[4], errs.Unsupported)
 	}
+	if reserved := b[40:headerSize]; b[5] != 0 || b[6] != 0 || b[7] != 0 || len(bytes.Trim(reserved, "\x00")) > 0 {
+		return header{}, fmt.Errorf("reserved bytes %x %x: %w", b[5:8], reserved, errs.Corrupt)
+	}
 	h := header{domain: seal.DomainID(b[8:24]), entries: binary.BigEndian.Uint64(b[24:]),
 		packs: binary.BigEndian.Uint32(b[32:]), blocks: binary.BigEndian.Uint32(b[36:])}
 	if h.entries > uint64(size)/recordSize || h.blocks == 0 || h.size() != size {
