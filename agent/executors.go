@@ -4,14 +4,20 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/agent/internal/transfer"
 	"github.com/tuskvault/tuskvault/internal/version"
 )
 
 // executors are the kinds of work that this agent can do. A kind that is not
 // here is refused when it is offered.
 func executors(c *Config, conn grpc.ClientConnInterface) map[job.Kind]job.Executor {
-	return map[job.Kind]job.Executor{}
+	o := transfer.Options{Memory: int64(c.TransferMemory)}
+	return map[job.Kind]job.Executor{
+		job.KindBackup:  logical.NewBackup(c.find, logical.Uploads(conn, o), programVersion()),
+		job.KindRestore: logical.NewRestore(c.find, logical.Downloads(conn, o)),
+	}
 }
 
 // find gives the configuration of an instance by its name.

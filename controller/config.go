@@ -51,8 +51,8 @@ type LogConfig struct {
 	Format string `koanf:"format"`
 	// File to write to; empty means standard error.
 	File string `koanf:"file"`
-	// MaxSizeMB rotates the file, in MiB.
-	MaxSizeMB int `koanf:"max_size_mb"`
+	// MaxSize is when the file is rotated.
+	MaxSize config.Size `koanf:"max_size"`
 	// MaxAge is how long rotated files are kept.
 	MaxAge time.Duration `koanf:"max_age"`
 	// MaxFiles is how many rotated files are kept.
@@ -79,7 +79,7 @@ func DefaultConfig() Config {
 		Name:   "tuskvault",
 		Listen: DefaultListen,
 		Grace:  20 * time.Second,
-		Log:    LogConfig{Level: "info", Format: "auto", MaxSizeMB: 100, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
+		Log:    LogConfig{Level: "info", Format: "auto", MaxSize: 100 << 20, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
 		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
 	}
 }

@@ -199,7 +199,7 @@ func (p *program) runCmd() *cobra.Command {
 }
 
 func (p *program) serve(ctx context.Context, cfg controller.Config) error {
-	l, err := logging.New(logging.Options{Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, MaxSizeMB: cfg.Log.MaxSizeMB,
+	l, err := logging.New(logging.Options{Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, MaxSizeMB: int(cfg.Log.MaxSize >> 20),
 		MaxAge: cfg.Log.MaxAge, MaxFiles: cfg.Log.MaxFiles, Output: p.err, Terminal: term.IsTerminal(int(os.Stderr.Fd()))})
 	if err != nil {
 		return err
