@@ -20,11 +20,11 @@ type commitStream = grpc.ClientStreamingServer[tuskvaultv1.CommitRequest, tuskva
 
 // Commit makes a snapshot exist, in this order:
 //
-//  1. The manifest's parts are received and opened; every chunk they name is
-//     looked for among what this instance may name. Nothing is durable yet.
+//  1. The manifest's parts are received and opened. Nothing is durable yet.
 //  2. The job's packs that no index file covers are read back and covered by one;
-//     the directories of its other packs are read back. After a crash here the
-//     chunks are there, for the next attempt.
+//     the directories of its other packs are read back. Every list chunk is read,
+//     and every chunk that it names is looked for among what this instance may
+//     name. After a crash here the chunks are there, for the next attempt.
 //  3. The journal records the commit with the object's hash, in the transaction
 //     that checks that the attempt is current. After a crash here recovery finds
 //     no object and takes the record back.

@@ -96,7 +96,8 @@ func (u *upload) acknowledge() error {
 		return nil
 	}
 	if flushed {
-		u.setFlushing(false)
+		u.flushing = false
+		u.depart()
 	}
 	return u.send(&tuskvaultv1.UploadResponse{Message: &tuskvaultv1.UploadResponse_Ack{
 		Ack: &tuskvaultv1.UploadAck{DurableFrames: u.durable, Flushed: flushed}}})
@@ -105,19 +106,20 @@ func (u *upload) acknowledge() error {
 // flush makes everything put so far durable. A small open pack is merged with
 // those of the job's other streams.
 func (u *upload) flush(ctx context.Context) error {
-	u.target = u.frames
-	u.setFlushing(true)
-	if err := u.closeTail(ctx); err != nil {
+	u.target, u.flushing = u.frames, true
+	var err error
+	if u.writer != nil && u.writer.Size() < tailSize && u.job.several() {
+		err = u.merge(ctx)
+	} else {
+		err = u.closePack(ctx)
+	}
+	if err == nil {
+		err = u.arrive(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	return u.acknowledge()
-}
-
-func (u *upload) closeTail(ctx context.Context) error {
-	if u.writer != nil && u.writer.Size() < tailSize && u.job.several() {
-		return u.merge(ctx)
-	}
-	return u.closePack(ctx)
 }
 
 // finish ends a stream whose agent will put no more.

@@ -20,14 +20,15 @@ func (c *commit) verify(ctx context.Context, references, content []byte) error {
 	if err := c.verifyContent(ctx, content, refs); err != nil {
 		return err
 	}
-	if err := c.verifyLists(ctx, refs); err != nil {
-		return err
-	}
-	// A list of the same names was perhaps read from memory: the directories are not.
+	// The packs first: a chunk that a lying store has lost must make its pack be
+	// forgotten, so that the next attempt can send it again.
 	if err := c.s.flushIndex(ctx, c.job); err != nil {
 		return err
 	}
-	return c.verifyPacks(ctx)
+	if err := c.verifyPacks(ctx); err != nil {
+		return err
+	}
+	return c.verifyLists(ctx, refs)
 }
 
 // verifyContent sees that readers will be able to open the content, and that its

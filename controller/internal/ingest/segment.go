@@ -50,12 +50,19 @@ func (g *segment) takes(l index.Location, limit int64) bool {
 // plan turns ranges into segments and starts reading them.
 func (d *download) plan(ctx context.Context) error {
 	defer close(d.segments)
-	for r := range d.requests {
-		if err := d.planRange(ctx, r); err != nil {
-			return err
+	for {
+		select {
+		case r, ok := <-d.requests:
+			if !ok {
+				return nil
+			}
+			if err := d.planRange(ctx, r); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 func (d *download) planRange(ctx context.Context, r *tuskvaultv1.DownloadRange) error {

@@ -39,26 +39,36 @@ func (j *jobState) several() bool {
 	return j.streams > 1
 }
 
-// setFlushing counts the streams that wait for a flush.
-func (u *upload) setFlushing(on bool) {
-	if u.flushing == on {
-		return
+// arrive counts a stream that waits for a flush and has given what it had; the
+// last one has the merged pack put.
+func (u *upload) arrive(ctx context.Context) error {
+	j := u.job
+	j.mu.Lock()
+	if !u.arrived {
+		u.arrived = true
+		j.waiting++
 	}
-	u.flushing = on
-	u.job.mu.Lock()
-	defer u.job.mu.Unlock()
-	if on {
-		u.job.waiting++
-	} else {
-		u.job.waiting--
+	all := j.waiting >= j.streams
+	j.mu.Unlock()
+	if !all {
+		return nil
 	}
+	if err := j.tail.filling.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	defer j.tail.filling.Release(1)
+	u.s.putTail(ctx, j)
+	return nil
 }
 
-// allWaiting tells whether every stream of the job waits for a flush.
-func (j *jobState) allWaiting() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.waiting >= j.streams
+// depart takes arrive back.
+func (u *upload) depart() {
+	u.job.mu.Lock()
+	defer u.job.mu.Unlock()
+	if u.arrived {
+		u.arrived = false
+		u.job.waiting--
+	}
 }
 
 // merge moves the open pack into the job's merged pack.
@@ -86,9 +96,7 @@ func (u *upload) merge(ctx context.Context) error {
 	f := &flight{frames: u.frames - u.first, merged: true}
 	u.flights = append(u.flights, f)
 	t.parts = append(t.parts, part{f, u.landed})
-	if u.job.allWaiting() {
-		u.s.putTail(ctx, u.job)
-	} else if t.timer == nil {
+	if t.timer == nil {
 		u.s.linger(ctx, u.job)
 	}
 	return nil

@@ -85,6 +85,7 @@ type upload struct {
 	landed   chan *flight // holds all that can be under way: never blocks
 	durable  uint64       // acknowledged
 	flushing bool         // a flush was asked for and is not acknowledged
+	arrived  bool         // counted among the job's streams that wait for a flush
 	target   uint64       // what it must cover
 }
 
@@ -107,7 +108,7 @@ func (s *Server) upload(ctx context.Context, stream uploadStream, g Grant, d *do
 		err = u.run(ctx)
 	}
 	u.age.Stop()
-	u.setFlushing(false)
+	u.depart()
 	s.leaveJob(u.job)
 	if u.writer != nil {
 		// Nothing of it was acknowledged. A spool file that cannot be removed now is

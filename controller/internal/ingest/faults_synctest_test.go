@@ -1,0 +1,107 @@
+package ingest_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tuskvault/tuskvault/controller/internal/ingest/ingesttest"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+func TestAFullStoreFailsTheAttemptInItsOwnWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		a := w.agent()
+		chunks := a.rows(1, 10, 1000)
+		job := repo.NewID()
+		w.store.FailCreates("packs/", 1, ingesttest.Refused, fmt.Errorf("quota of bucket tusk is used up: %w", errs.Exhausted))
+		_, durable, err := a.backup(job, 1, chunks)
+		if !errors.Is(err, errs.Exhausted) || !strings.Contains(err.Error(), "quota of bucket tusk") || durable != 0 {
+			t.Fatalf("got %v with %d durable", err, durable)
+		}
+		if left, _ := w.catalog.Intents(t.Context()); len(left) != 0 {
+			t.Fatalf("the intent of a pack that was refused is left")
+		}
+		_, _, err = a.backup(job, 2, chunks)
+		must(t, err)
+		assertRestored(t, a, job, chunks)
+		w.stop()
+	})
+}
+
+func TestAPutWithoutAnAnswerIsFoundOutByReadingBack(t *testing.T) {
+	for name, fault := range map[string]ingesttest.Fault{"stored": ingesttest.Answerless, "lost": ingesttest.Lost} {
+		for _, prefix := range []string{"packs/", "index/", "snapshots/"} {
+			t.Run(name+" "+prefix, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.start()
+					a := w.agent()
+					chunks := a.rows(1, 10, 1000)
+					w.store.FailCreates(prefix, 2, fault, nil)
+					job := repo.NewID()
+					_, _, err := a.backup(job, 1, chunks)
+					must(t, err)
+					assertRestored(t, a, job, chunks)
+					w.stop()
+				})
+			})
+		}
+	}
+}
+
+func TestAPackThatTheStoreLostIsFoundOutBeforeTheSnapshotExists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		a := w.agent()
+		chunks := a.rows(1, 10, 1000)
+		job := repo.NewID()
+		w.store.FailCreates("packs/", 1, ingesttest.Vanishing, nil)
+		_, _, err := a.backup(job, 1, chunks)
+		if !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "does not have it") && !strings.Contains(err.Error(), "not found") {
+			t.Fatalf("got %v", err)
+		}
+		if _, ok := w.catalog.Snapshot(job); ok {
+			t.Fatal("a snapshot was recorded whose pack is not there")
+		}
+		_, _, err = a.backup(job, 2, chunks)
+		must(t, err)
+		assertRestored(t, a, job, chunks)
+		w.stop()
+	})
+}
+
+func TestASnapshotThatTheStoreLostIsNeverReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		a := w.agent()
+		chunks := a.rows(1, 10, 1000)
+		job := repo.NewID()
+		w.store.FailCreates("snapshots/", 100, ingesttest.Vanishing, nil)
+		_, _, err := a.backup(job, 1, chunks)
+		if !errors.Is(err, errs.Unavailable) {
+			t.Fatalf("got %v", err)
+		}
+		if _, ok := w.catalog.Snapshot(job); ok {
+			t.Fatal("recorded")
+		}
+		// The agent repeats an unavailable commit, and the attempt is still current.
+		w.store.FailCreates("snapshots/", 1, ingesttest.Vanishing, nil)
+		m := a.manifest(job, chunks)
+		for range 2 {
+			if err = a.commit(a.lease(job, 1), m); err == nil {
+				break
+			}
+		}
+		must(t, err)
+		assertRestored(t, a, job, chunks)
+		w.stop()
+	})
+}
