@@ -89,7 +89,7 @@ func assemble(header, rest []byte, t *trailer, size int64) (*Directory, error) {
 }
 
 // readRange reads exactly n bytes; memory grows with what arrives.
-func readRange(ctx context.Context, open OpenFunc, off, n int64) (_ []byte, err error) {
+func readRange(ctx context.Context, open OpenFunc, off, n int64) ([]byte, error) {
 	r, err := open(ctx, off, n)
 	if err != nil {
 		return nil, err
