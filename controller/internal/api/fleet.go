@@ -176,11 +176,11 @@ func (s *fleetService) RevokeAgent(ctx context.Context, r *tuskvaultv1.RevokeAge
 		return nil, err
 	}
 	agent, err := s.deps.Enroll.Revoke(ctx, r.GetAgent(), r.GetReason(), c.by())
-	if err != nil {
+	if err != nil && agent.ID.IsZero() {
 		return nil, s.nearAgents(ctx, r.GetAgent(), err)
 	}
-	if err := s.cut(ctx, agent, "revoked"); err != nil {
-		return nil, fmt.Errorf("revoke agent %s: it is revoked, but %w; revoke it again to finish", agent.Name, err)
+	if err := errors.Join(s.cut(ctx, agent, "revoked"), err); err != nil {
+		return nil, fmt.Errorf("revoke agent %s: it is revoked, but not everything is done, revoke it again to finish: %w", agent.Name, err)
 	}
 	return &tuskvaultv1.RevokeAgentResponse{}, nil
 }
@@ -199,11 +199,11 @@ func (s *fleetService) ReplaceAgent(ctx context.Context, r *tuskvaultv1.ReplaceA
 		return nil, err
 	}
 	agent, token, secret, err := s.deps.Enroll.Replace(ctx, r.GetAgent(), ttl, c.by())
-	if err != nil {
+	if err != nil && agent.ID.IsZero() {
 		return nil, s.nearAgents(ctx, r.GetAgent(), err)
 	}
-	if err := s.cut(ctx, agent, "replaced"); err != nil {
-		return nil, fmt.Errorf("replace agent %s: its certificates are void, but %w; replace it again to finish", agent.Name, err)
+	if err := errors.Join(s.cut(ctx, agent, "replaced"), err); err != nil {
+		return nil, fmt.Errorf("replace agent %s: its certificates are void, but not everything is done, replace it again to finish: %w", agent.Name, err)
 	}
 	return &tuskvaultv1.ReplaceAgentResponse{Token: toToken(token, "", time.Now()), Secret: secret}, nil
 }
@@ -214,7 +214,7 @@ func (s *fleetService) cut(ctx context.Context, agent catalog.Agent, what string
 	jobs := s.deps.Jobs.Revoke(ctx, agent.ID, "the agent was "+what)
 	s.deps.Conns.Cut(pki.Agent, func(p pki.Peer) bool { return p.Agent == agent.ID })
 	if jobs != nil {
-		return fmt.Errorf("ending its jobs: %w", jobs)
+		return fmt.Errorf("end its jobs: %w", jobs)
 	}
 	var instances []catalog.Instance
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
@@ -226,7 +226,7 @@ func (s *fleetService) cut(ctx context.Context, agent catalog.Agent, what string
 	}
 	for _, i := range instances {
 		if err := s.deps.Keys.NewSealEpoch(ctx, i.Domain); err != nil {
-			return fmt.Errorf("starting a new seal epoch for %s: %w", i.FullName(), err)
+			return fmt.Errorf("start a new seal epoch for %s: %w", i.FullName(), err)
 		}
 	}
 	s.deps.Log.Info("agent cut off", zap.String("agent", agent.Name), zap.String("reason", what))

@@ -17,11 +17,15 @@ import (
 const (
 	maxManifests      = 4
 	maxManifestTables = 200_000
+	// maxReads bounds manifests that are being read at once; each may take
+	// repo.MaxSnapshotBytes and more while it is.
+	maxReads = 2
 )
 
 // manifestCache keeps the manifests read last. A manifest never changes.
 type manifestCache struct {
-	from Manifests
+	from  Manifests
+	reads chan struct{} // one place a read
 
 	mu   sync.Mutex
 	kept []manifest // the one used last is last
@@ -33,7 +37,9 @@ type manifest struct {
 	tables  int
 }
 
-func newManifestCache(from Manifests) *manifestCache { return &manifestCache{from: from} }
+func newManifestCache(from Manifests) *manifestCache {
+	return &manifestCache{from: from, reads: make(chan struct{}, maxReads)}
+}
 
 // content gives a snapshot's manifest, which the caller must not change. Two
 // callers at once may read the same one twice; that costs less than a lock held
@@ -48,6 +54,12 @@ func (c *manifestCache) content(ctx context.Context, s catalog.Snapshot) (*repo.
 		}
 	}
 	c.mu.Unlock()
+	select {
+	case c.reads <- struct{}{}:
+		defer func() { <-c.reads }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	content, err := c.from.Content(ctx, s)
 	if err != nil {
 		return nil, err

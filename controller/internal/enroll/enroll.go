@@ -57,11 +57,13 @@ type Service struct {
 	trail   Trail
 	log     *zap.Logger
 	limit   *limiter
+	answers answers
 }
 
 // New makes a Service.
 func New(c Catalog, issuer Issuer, trail Trail, log *zap.Logger) *Service {
-	return &Service{catalog: c, issuer: issuer, trail: trail, log: log.Named("enroll"), limit: newLimiter()}
+	return &Service{catalog: c, issuer: issuer, trail: trail, log: log.Named("enroll"),
+		limit: newLimiter(), answers: answers{kept: make(map[catalog.TokenID]answer)}}
 }
 
 // Request is an agent's wish to enroll.
@@ -97,7 +99,8 @@ type Identity struct {
 //     the certificate's fingerprint, and the audit record. A crash after it
 //     leaves an agent that never got its certificate: its host enrolls again
 //     after "tuskctl agent replace".
-//  3. The answer is sent.
+//  3. The answer is sent, and kept for a while: the very same request again
+//     gets it again.
 //
 // Refusals: Unauthenticated for a token that is malformed, unknown or has a
 // wrong secret, Denied for one that was used, has expired or is for another
@@ -123,7 +126,11 @@ func (s *Service) enroll(ctx context.Context, r Request) (Identity, error) {
 	if r.Name != "" && !catalog.ValidName(r.Name) {
 		return Identity{}, fmt.Errorf("enroll: agent name %q: %s: %w", clipName(r.Name), catalog.NameRule, errs.Invalid)
 	}
+	if id, repeated, err := s.again(ctx, catalog.TokenID(tokenID.String()), secret, r); repeated {
+		return id, err
+	}
 	var out Identity
+	admitted := false
 	err = s.catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {
 		token, err := checkToken(tx, catalog.TokenID(tokenID.String()), secret)
 		if err != nil {
@@ -134,8 +141,13 @@ func (s *Service) enroll(ctx context.Context, r Request) (Identity, error) {
 			return err
 		}
 		out, err = s.admit(tx, token, agent, r)
+		admitted = err == nil
 		return err
 	})
+	if admitted {
+		// Also when the store has not answered: the agent asks again, and by then it has.
+		s.answers.keep(catalog.TokenID(tokenID.String()), r.CSR, out)
+	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("enroll: %w", err)
 	}

@@ -143,7 +143,8 @@ func (s *Service) RemoveToken(ctx context.Context, ref string, by By) error {
 }
 
 // Revoke ends an agent's rights for good. Revoking twice changes nothing. The
-// caller cuts what the agent has open.
+// caller cuts what the agent has open. When the store does not answer the error
+// is Unavailable and the agent is given nevertheless: it is revoked here.
 func (s *Service) Revoke(ctx context.Context, ref, reason string, by By) (catalog.Agent, error) {
 	var agent catalog.Agent
 	err := s.catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) (err error) {
@@ -160,7 +161,9 @@ func (s *Service) Revoke(ctx context.Context, ref, reason string, by By) (catalo
 		}
 		return s.trail.Append(tx, catalog.AuditRecord{Actor: by.Actor, Address: by.Address, Action: "agent.revoke", Object: "agent " + agent.Name, Outcome: "ok", Detail: reason})
 	})
-	if err != nil {
+	if errors.Is(err, errs.Unavailable) && agent.State == catalog.AgentRevoked {
+		return agent, fmt.Errorf("revoke agent: %w", err)
+	} else if err != nil {
 		return catalog.Agent{}, fmt.Errorf("revoke agent: %w", err)
 	}
 	s.log.Info("agent revoked", zap.String("agent", agent.Name))
@@ -169,7 +172,9 @@ func (s *Service) Revoke(ctx context.Context, ref, reason string, by By) (catalo
 
 // Replace makes the agent's certificates worthless and gives a token with which
 // its rebuilt host returns under the same name and id. A token of an earlier
-// Replace works no more. The caller cuts what the old host has open.
+// Replace works no more. The caller cuts what the old host has open. When the
+// store does not answer the error is Unavailable and the agent is given
+// nevertheless: its certificates are void here.
 func (s *Service) Replace(ctx context.Context, ref string, ttl time.Duration, by By) (catalog.Agent, catalog.Token, string, error) {
 	secret := pki.NewJoinToken(s.issuer.Root())
 	var agent catalog.Agent
@@ -195,7 +200,9 @@ func (s *Service) Replace(ctx context.Context, ref string, ttl time.Duration, by
 		return s.trail.Append(tx, catalog.AuditRecord{Actor: by.Actor, Address: by.Address, Action: "agent.replace", Object: "agent " + agent.Name, Outcome: "ok",
 			Detail: fmt.Sprintf("was %s; token %s until %s", was, token.ID, token.Expires.UTC().Format(time.RFC3339))})
 	})
-	if err != nil {
+	if errors.Is(err, errs.Unavailable) && agent.State == catalog.AgentReplaced {
+		return agent, catalog.Token{}, "", fmt.Errorf("replace agent: %w", err)
+	} else if err != nil {
 		return catalog.Agent{}, catalog.Token{}, "", fmt.Errorf("replace agent: %w", err)
 	}
 	return agent, token, secret.Text(), nil

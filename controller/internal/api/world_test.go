@@ -1,0 +1,518 @@
+package api_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/tuskvault/tuskvault/controller/internal/api"
+	"github.com/tuskvault/tuskvault/controller/internal/audit"
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/vault"
+	"github.com/tuskvault/tuskvault/internal/blob/mem"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pki"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/rpc"
+	"github.com/tuskvault/tuskvault/internal/seal"
+	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a controller without its programs: real catalog, repository,
+// certificates and gRPC, over a listener in memory.
+type world struct {
+	t          *testing.T
+	catalog    *catalog.Catalog
+	counted    *counting // what the hub uses
+	repository *repo.Repository
+	issuer     *pki.Issuer
+	trail      *audit.Service
+	enroll     *enroll.Service
+	hub        *fleet.Hub
+	jobs       *fakeJobs
+	conns      *api.Connections
+	listener   *bufconn.Listener
+	level      *fakeLevel
+	witness    catalog.Witness
+	stop       context.CancelFunc
+}
+
+// fakeLevel is the controller's log level.
+type fakeLevel struct {
+	mu   sync.Mutex
+	name string
+}
+
+func (f *fakeLevel) SetLevel(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.name = name
+	return nil
+}
+
+// counting counts the catalog's read-write transactions that the hub makes.
+type counting struct {
+	*catalog.Catalog
+	updates atomic.Int64
+}
+
+func (c *counting) Update(ctx context.Context, class catalog.Class, fn func(*catalog.Tx) error) error {
+	c.updates.Add(1)
+	return c.Catalog.Update(ctx, class, fn)
+}
+
+// newWorld starts a controller. It stops with the test, and nothing of it may be left.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	log := zaptest.NewLogger(t, zaptest.Level(zapLevel))
+	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}}
+	ctx, stop := context.WithCancel(t.Context())
+	w.stop = stop
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	w.repository, err = repo.Init(ctx, mem.New(), repo.Options{Unlocker: seal.NewKeyFile(), Name: "test"})
+	must(err)
+	w.catalog = openCatalog(t, filepath.Join(t.TempDir(), "catalog.db"), w.repository.ID())
+	w.counted = &counting{Catalog: w.catalog}
+	root, err := pki.NewRoot(w.repository.ID(), time.Now())
+	must(err)
+	w.issuer, err = root.Issuer(1, time.Now())
+	must(err)
+	w.witness = catalog.Witness{Repository: w.repository.ID(), Epoch: 1, Number: 10}
+	w.trail = audit.New(w.catalog, log)
+	w.enroll = enroll.New(w.catalog, w.issuer, w.trail, log)
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: w.counted, Jobs: w.jobs, Keys: vault.New(w.repository), Trail: w.trail,
+		Witness: func() catalog.Witness { return w.witness }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
+	w.jobs.hub = w.hub
+	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
+
+	key, err := pki.NewKey()
+	must(err)
+	chain, err := w.issuer.IssueController(key.Public(), time.Now(), pki.LeafLife)
+	must(err)
+	own := &tls.Certificate{Certificate: chain.Certificates, PrivateKey: key}
+	config, err := pki.ServerTLS(w.issuer.Root(), func() (*tls.Certificate, error) { return own, nil })
+	must(err)
+	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Log: log}, authorizer.ServerOptions(config)...)
+	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
+		Manifests: api.NewManifests(w.repository), Conns: w.conns, Level: w.level, Log: log,
+		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
+	tuskvaultv1.RegisterChunkServiceServer(server, tuskvaultv1.UnimplementedChunkServiceServer{})
+	healthv1.RegisterHealthServer(server, health.NewServer())
+
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Serve(w.listener) })
+	running.Go(func() { check(t, "hub", w.hub.Run(ctx)) })
+	running.Go(func() { check(t, "sweep", authorizer.RunSweep(ctx)) })
+	running.Go(func() { check(t, "audit", w.trail.Run(ctx)) })
+	t.Cleanup(func() {
+		stop()
+		server.Stop()
+		running.Wait()
+	})
+	return w
+}
+
+func check(t *testing.T, what string, err error) {
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// dial connects with a certificate, or without one when it is nil.
+func (w *world) dial(cert *tls.Certificate) *grpc.ClientConn {
+	w.t.Helper()
+	var own pki.CertificateSource
+	if cert != nil {
+		own = func() (*tls.Certificate, error) { return cert, nil }
+	}
+	config, err := pki.ClientTLS(w.issuer.Root(), own)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.dialTLS(config)
+}
+
+func (w *world) dialTLS(config *tls.Config) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := rpc.Dial("memory", config, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.listener.DialContext(ctx) }))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// identity is an enrolled agent, or an operator.
+type identity struct {
+	id   repo.AgentID
+	name string
+	cert *tls.Certificate
+}
+
+// token makes a join token and gives its credential.
+func (w *world) token(spec enroll.TokenSpec) string {
+	w.t.Helper()
+	if spec.TTL == 0 {
+		spec.TTL = time.Hour
+	}
+	if spec.Request.IsZero() {
+		spec.Request = repo.NewID()
+	}
+	_, text, err := w.enroll.CreateToken(w.t.Context(), spec, enroll.By{Actor: "operator/test"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return credential(w.t, text)
+}
+
+func credential(t *testing.T, text string) string {
+	t.Helper()
+	token, err := pki.ParseJoinToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token.Credential()
+}
+
+// agent enrolls an agent.
+func (w *world) agent(name string) identity {
+	w.t.Helper()
+	return w.enrollWith(w.token(enroll.TokenSpec{Name: name}), name)
+}
+
+func (w *world) enrollWith(credential, name string) identity {
+	w.t.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	csr, err := pki.NewRequest(key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	id, err := w.enroll.Enroll(w.t.Context(), enroll.Request{Credential: credential, Name: name, CSR: csr, Address: name + ":1"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return identity{id.Agent, id.Name, &tls.Certificate{Certificate: id.Chain, PrivateKey: key}}
+}
+
+// operator makes an operator with a role.
+func (w *world) operator(name string, role catalog.Role) identity {
+	w.t.Helper()
+	return w.operatorFor(name, role, pki.LeafLife)
+}
+
+// operatorFor makes an operator whose certificate has a life.
+func (w *world) operatorFor(name string, role catalog.Role, life time.Duration) identity {
+	w.t.Helper()
+	cert, chain := issueOperator(w.t, w.issuer, name, life)
+	err := w.catalog.Update(w.t.Context(), catalog.Sync, func(tx *catalog.Tx) error {
+		return tx.PutOperator(catalog.Operator{Name: name, Role: role, Created: time.Now(),
+			Certificates: []catalog.Certificate{{Fingerprint: pki.FingerprintOf(chain.Leaf), Issued: time.Now(), Expires: chain.Leaf.NotAfter}}})
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return identity{name: name, cert: cert}
+}
+
+func issueOperator(t *testing.T, issuer *pki.Issuer, name string, life time.Duration) (*tls.Certificate, pki.Chain) {
+	t.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := pki.NewRequest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := issuer.IssueOperator(csr, name, time.Now(), life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: chain.Certificates, PrivateKey: key}, chain
+}
+
+// view reads the catalog.
+func (w *world) view(fn func(tx *catalog.Tx) error) {
+	w.t.Helper()
+	if err := w.catalog.View(w.t.Context(), fn); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// audited gives the trail's records of an action.
+func (w *world) audited(action string) (out []catalog.AuditRecord) {
+	w.t.Helper()
+	w.view(func(tx *catalog.Tx) error {
+		page := catalog.Page{Size: catalog.MaxPage}
+		for {
+			rows, next, err := tx.Audit(page)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if r.Action == action {
+					out = append(out, r)
+				}
+			}
+			if page.Token = next; next == "" {
+				return nil
+			}
+		}
+	})
+	return out
+}
+
+// wantKind fails unless err is of the kind and its text has all of the words.
+func wantKind(t *testing.T, err error, kind *errs.Kind, words ...string) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("got %v, want kind %q", err, kind)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("got %q, which does not say %q", err, word)
+		}
+	}
+}
+
+// fakeJobs is a job manager in memory: attempts belong to agents, the newest
+// fencing number counts, results are kept once.
+type fakeJobs struct {
+	hub *fleet.Hub
+
+	mu       sync.Mutex
+	queue    map[repo.AgentID][]job.Offer
+	owner    map[job.Ref]repo.AgentID
+	newest   map[repo.JobID]repo.Fence
+	running  map[job.Ref]bool
+	results  map[job.Ref]catalog.Result
+	accepted []job.Ref
+	rejected map[job.Ref]string
+	lines    []catalog.LogLine
+	progress map[job.Ref]job.Progress
+	extended map[job.Ref]time.Time
+	reports  int
+	created  map[repo.JobID]job.Spec
+	revoked  []repo.AgentID
+	fail     error         // what Result answers, if set
+	hang     chan struct{} // Log and Result wait for it to be closed, if set
+	counter  uint64
+}
+
+func newFakeJobs() *fakeJobs {
+	return &fakeJobs{queue: map[repo.AgentID][]job.Offer{}, owner: map[job.Ref]repo.AgentID{}, newest: map[repo.JobID]repo.Fence{},
+		running: map[job.Ref]bool{}, results: map[job.Ref]catalog.Result{}, rejected: map[job.Ref]string{},
+		progress: map[job.Ref]job.Progress{}, extended: map[job.Ref]time.Time{}, created: map[repo.JobID]job.Spec{}}
+}
+
+// give queues a backup of the instance for its agent.
+func (f *fakeJobs) give(i catalog.Instance, id repo.JobID) job.Ref {
+	f.mu.Lock()
+	f.counter++
+	ref := job.Ref{Job: id, Fence: repo.Fence{Epoch: 1, Counter: f.counter}}
+	f.queue[i.Agent] = append(f.queue[i.Agent], job.Offer{Ref: ref, Instance: i, Domain: i.Domain,
+		Job: catalog.Job{ID: id, Kind: catalog.JobBackup, Instance: i.ID, InstanceName: i.FullName(), Agent: i.Agent, Backup: &catalog.BackupSpec{}, Current: ref.Fence}})
+	f.owner[ref], f.newest[id] = i.Agent, ref.Fence
+	f.mu.Unlock()
+	f.hub.Wake(i.Agent)
+	return ref
+}
+
+func (f *fakeJobs) Lease(_ context.Context, agent repo.AgentID) (job.Offer, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.queue[agent]) == 0 {
+		return job.Offer{}, false, nil
+	}
+	o := f.queue[agent][0]
+	f.queue[agent] = f.queue[agent][1:]
+	return o, true, nil
+}
+
+// checkLocked refuses what is not the agent's, and what is no longer current.
+func (f *fakeJobs) checkLocked(agent repo.AgentID, ref job.Ref) error {
+	owner, ok := f.owner[ref]
+	switch {
+	case !ok:
+		return fmt.Errorf("job %s: %w", ref.Job, errs.NotFound)
+	case owner != agent:
+		return fmt.Errorf("job %s is not of this agent: %w", ref.Job, errs.Denied)
+	case f.newest[ref.Job] != ref.Fence:
+		return fmt.Errorf("job %s has a newer attempt: %w", ref.Job, errs.Conflict)
+	}
+	return nil
+}
+
+func (f *fakeJobs) Accept(_ context.Context, agent repo.AgentID, ref job.Ref) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.checkLocked(agent, ref); err != nil {
+		return err
+	}
+	f.accepted = append(f.accepted, ref)
+	f.running[ref] = true
+	return nil
+}
+
+func (f *fakeJobs) Reject(_ context.Context, agent repo.AgentID, ref job.Ref, reason string, _ bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.checkLocked(agent, ref); err != nil {
+		return err
+	}
+	f.rejected[ref] = reason
+	return nil
+}
+
+func (f *fakeJobs) Progress(agent repo.AgentID, ref job.Ref, p job.Progress) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.checkLocked(agent, ref); err != nil {
+		return err
+	}
+	f.progress[ref] = p
+	return nil
+}
+
+func (f *fakeJobs) Log(_ context.Context, agent repo.AgentID, ref job.Ref, lines ...catalog.LogLine) error {
+	f.wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.checkLocked(agent, ref); err != nil {
+		return err
+	}
+	f.lines = append(f.lines, lines...)
+	return nil
+}
+
+// wait is the journal hanging.
+func (f *fakeJobs) wait() {
+	f.mu.Lock()
+	hang := f.hang
+	f.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+}
+
+// hangs makes the journal hang until the answer is called.
+func (f *fakeJobs) hangs() (goOn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	hang := make(chan struct{})
+	f.hang = hang
+	return func() { close(hang) }
+}
+
+func (f *fakeJobs) Result(_ context.Context, agent repo.AgentID, ref job.Ref, r catalog.Result) error {
+	f.wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reports++
+	if f.fail != nil {
+		return f.fail
+	}
+	err := f.checkLocked(agent, ref)
+	if errors.Is(err, errs.Conflict) {
+		return nil // late: the agent may forget it, and it does not count
+	} else if err != nil {
+		return err
+	}
+	if _, dup := f.results[ref]; !dup {
+		f.results[ref] = r
+	}
+	delete(f.running, ref)
+	return nil
+}
+
+func (f *fakeJobs) ExtendLease(_ context.Context, agent repo.AgentID, running []job.Ref) (abandon []job.Ref, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ref := range running {
+		if f.checkLocked(agent, ref) != nil {
+			abandon = append(abandon, ref)
+			continue
+		}
+		f.extended[ref] = time.Now()
+	}
+	return abandon, nil
+}
+
+func (f *fakeJobs) Reconcile(ctx context.Context, agent repo.AgentID, running []job.Ref) ([]job.Ref, error) {
+	abandon, err := f.ExtendLease(ctx, agent, running)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ref := range f.running {
+		if f.owner[ref] == agent {
+			f.running[ref] = false
+		}
+	}
+	for _, ref := range running {
+		if f.owner[ref] == agent {
+			f.running[ref] = true
+		}
+	}
+	return abandon, err
+}
+
+func (f *fakeJobs) Create(_ context.Context, spec job.Spec) (catalog.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.created[spec.ID] = spec
+	kind := catalog.JobBackup
+	if spec.Restore != nil {
+		kind = catalog.JobRestore
+	}
+	return catalog.Job{ID: spec.ID, Kind: kind, State: catalog.JobQueued, Instance: spec.Instance, Backup: spec.Backup, Restore: spec.Restore, CreatedBy: spec.By}, nil
+}
+
+func (f *fakeJobs) Cancel(_ context.Context, id repo.JobID, by, reason string) (catalog.Job, error) {
+	return catalog.Job{ID: id, CancelRequested: true, CancelBy: by, CancelReason: reason}, nil
+}
+
+func (f *fakeJobs) Get(_ context.Context, id repo.JobID) (job.View, error) {
+	return job.View{Job: catalog.Job{ID: id}}, nil
+}
+
+func (f *fakeJobs) Watch(_ context.Context, id repo.JobID, fn func(job.View) error) error {
+	return fn(job.View{Job: catalog.Job{ID: id, State: catalog.JobSucceeded}})
+}
+
+func (f *fakeJobs) Live(repo.JobID) (job.Progress, bool) { return job.Progress{}, false }
+
+func (f *fakeJobs) Revoke(_ context.Context, agent repo.AgentID, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.revoked = append(f.revoked, agent)
+	return nil
+}
