@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -67,7 +66,7 @@ func Doctor(ctx context.Context, c Config, report func(Check)) {
 		report(check)
 	}
 	if dir != "" {
-		a := &Agent{config: c, dir: dir + "/" + ownFolder}
+		a := &Agent{config: c, dir: filepath.Join(dir, ownFolder)}
 		for _, check := range a.examine(ctx) {
 			report(check)
 		}
@@ -83,19 +82,14 @@ func Doctor(ctx context.Context, c Config, report func(Check)) {
 // user it would be in the way.
 func checkFolder(c Config) (string, []Check) {
 	f := StateFolder(c)
-	path := f.Path
-	if path == "" {
-		path = f.Default
+	path, ok := f.Existing()
+	if !ok {
+		return "", []Check{{Name: "state folder", Status: Warn, Detail: "there is none yet", Fix: "tuskvault-agent run makes it"}}
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && c.StateDir != "" {
-		return "", []Check{{Name: "state folder", Status: Warn, Detail: path + " does not exist yet", Fix: "tuskvault-agent run makes it"}}
-	}
-	dir, warning, err := f.Prepare()
-	switch {
-	case err != nil:
+	f.Path = path
+	dir, _, err := f.Prepare()
+	if err != nil {
 		return "", []Check{{Name: "state folder", Status: Fail, Detail: err.Error()}}
-	case warning != "":
-		return dir, []Check{{Name: "state folder", Status: Warn, Detail: warning}}
 	}
 	return dir, []Check{{Name: "state folder", Status: OK, Detail: dir}}
 }

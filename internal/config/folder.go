@@ -76,6 +76,24 @@ func (f Folder) Prepare() (path, warning string, err error) {
 	return path, fmt.Sprintf("%v; using %s instead", err, path), nil
 }
 
+// Existing gives the folder that Prepare would find, without making any: the
+// named one, else the default, else the fallback.
+func (f Folder) Existing() (path string, ok bool) {
+	candidates := []string{f.Path}
+	if f.Path == "" {
+		candidates = []string{f.Default}
+		if fallback, known := f.fallback(); known {
+			candidates = append(candidates, fallback)
+		}
+	}
+	for _, c := range candidates {
+		if _, err := os.Stat(c); err == nil {
+			return c, true
+		}
+	}
+	return "", false
+}
+
 // fallback gives the folder in the user's own home.
 func (f Folder) fallback() (string, bool) {
 	getenv := f.Getenv
