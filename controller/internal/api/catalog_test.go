@@ -19,16 +19,11 @@ var enrollBy = enroll.By{Actor: "operator/test"}
 // openCatalog opens a catalog.
 func openCatalog(t *testing.T, path string, repository repo.RepositoryID) *catalog.Catalog {
 	t.Helper()
-	c, err := catalog.Open(t.Context(), path)
+	c, err := catalog.Create(t.Context(), path, catalog.Meta{Repository: repository, Epoch: 1, Name: "test", Created: time.Now()}, catalog.Options{Detached: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.Update(t.Context(), catalog.Local, func(tx *catalog.Tx) error {
-		return tx.PutMeta(catalog.Meta{Repository: repository, Epoch: 1, Name: "test", Created: time.Now()})
-	}); err != nil {
-		t.Fatal(err)
-	}
 	return c
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open gives a catalog, a running service over it, and what stops that.
 func open(t *testing.T) (*catalog.Catalog, *audit.Service, func()) {
 	t.Helper()
-	c, err := catalog.Open(t.Context(), filepath.Join(t.TempDir(), "catalog.db"))
+	c, err := catalog.Create(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Meta{}, catalog.Options{Detached: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -193,6 +193,8 @@ type Attempt struct {
 	State AttemptState
 	// Domain whose chunks it may write or read.
 	Domain seal.DomainID
+	// SealEpoch of the seal key it was given, for a backup; 0 when not known.
+	SealEpoch uint32
 	// Started and Ended.
 	Started, Ended time.Time
 	// Error is the one-line reason when it did not succeed.

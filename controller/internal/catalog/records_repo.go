@@ -9,8 +9,6 @@ import (
 
 // Meta is what the catalog knows of itself.
 type Meta struct {
-	// Schema is the version of the file, SchemaVersion after Open.
-	Schema uint32
 	// Repository it belongs to.
 	Repository repo.RepositoryID
 	// Epoch of this catalog's reign over the store.
@@ -82,13 +80,16 @@ type PackID = [32]byte
 
 // Pack is the journal record of a pack that a job put. The records of a job
 // are what start-up and a retry need to know; they are not exported, since the
-// store's own listing says the same.
+// store's own listing says the same. They go when the job has ended and the
+// pack is indexed: see Tx.SweepPacks.
 type Pack struct {
 	// ID of the pack.
 	ID PackID
 	// Job and Fence of the attempt that filled it.
 	Job   repo.JobID
 	Fence repo.Fence
+	// Instance that uploaded it.
+	Instance repo.InstanceID
 	// Domain it belongs to.
 	Domain seal.DomainID
 	// State is how far it is.
@@ -120,4 +121,11 @@ type AuditRecord struct {
 	Detail string
 	// Previous and Hash chain the records: Hash covers every field above and Previous.
 	Previous, Hash [32]byte
+}
+
+// Totals are sums over all records.
+type Totals struct {
+	// Snapshots counts them, PlainBytes is what they stand for, StoredBytes what
+	// had to be stored for them.
+	Snapshots, PlainBytes, StoredBytes int64
 }

@@ -1,0 +1,64 @@
+package catalog
+
+import (
+	"github.com/tuskvault/tuskvault/controller/internal/catalog/catalogpb"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+func toMeta(m Meta) *catalogpb.Meta {
+	return &catalogpb.Meta{Repository: opaque(m.Repository), Epoch: m.Epoch, Counter: m.Counter, Head: toWitness(m.Head),
+		Name: m.Name, Created: stamp(m.Created), IssuingCa: m.IssuingCA}
+}
+
+func fromMeta(d *decoder, m *catalogpb.Meta) Meta {
+	return Meta{Repository: d.id("repository", m.GetRepository()), Epoch: m.GetEpoch(), Counter: m.GetCounter(), Head: d.witness(m.GetHead()),
+		Name: m.GetName(), Created: moment(m.GetCreated()), IssuingCA: m.GetIssuingCa()}
+}
+
+func toTotals(t Totals) *catalogpb.Totals {
+	return &catalogpb.Totals{Snapshots: t.Snapshots, PlainBytes: t.PlainBytes, StoredBytes: t.StoredBytes}
+}
+
+func fromTotals(_ *decoder, t *catalogpb.Totals) Totals {
+	return Totals{Snapshots: t.GetSnapshots(), PlainBytes: t.GetPlainBytes(), StoredBytes: t.GetStoredBytes()}
+}
+
+func toSnapshot(s Snapshot) *catalogpb.Snapshot {
+	return &catalogpb.Snapshot{
+		Id: opaque(s.ID), Instance: opaque(s.Instance), InstanceName: s.InstanceName, Agent: opaque(s.Agent), Domain: opaque(s.Domain),
+		Kind: string(s.Kind), Fence: toFence(s.Fence), Started: stamp(s.Started), Committed: stamp(s.Committed), Complete: s.Complete,
+		SealEpoch: s.SealEpoch, ObjectHash: opaque(s.ObjectHash), ObjectBytes: s.ObjectBytes, Databases: s.Databases, Rows: s.Rows,
+		PlainBytes: s.PlainBytes, Chunks: s.Chunks, StoredBytes: s.StoredBytes, ServerVersion: s.ServerVersion,
+		SystemIdentifier: s.SystemIdentifier, Incarnation: s.Incarnation,
+	}
+}
+
+func fromSnapshot(d *decoder, s *catalogpb.Snapshot) Snapshot {
+	return Snapshot{
+		ID: d.id("id", s.GetId()), Instance: d.id("instance", s.GetInstance()), InstanceName: s.GetInstanceName(), Agent: d.id("agent", s.GetAgent()),
+		Domain: d.domain("domain", s.GetDomain()), Kind: repo.SnapshotKind(s.GetKind()), Fence: fromFence(s.GetFence()), Started: moment(s.GetStarted()),
+		Committed: moment(s.GetCommitted()), Complete: s.GetComplete(), SealEpoch: s.GetSealEpoch(), ObjectHash: d.hash("object_hash", s.GetObjectHash()),
+		ObjectBytes: s.GetObjectBytes(), Databases: s.GetDatabases(), Rows: s.GetRows(), PlainBytes: s.GetPlainBytes(), Chunks: s.GetChunks(),
+		StoredBytes: s.GetStoredBytes(), ServerVersion: s.GetServerVersion(), SystemIdentifier: s.GetSystemIdentifier(), Incarnation: s.GetIncarnation(),
+	}
+}
+
+func toPack(p Pack) *catalogpb.Pack {
+	return &catalogpb.Pack{Id: opaque(p.ID), Job: opaque(p.Job), Fence: toFence(p.Fence), Instance: opaque(p.Instance), Domain: opaque(p.Domain),
+		State: catalogpb.PackState(p.State), Size: p.Size, Frames: p.Frames, Created: stamp(p.Created)}
+}
+
+func fromPack(d *decoder, p *catalogpb.Pack) Pack {
+	return Pack{ID: d.hash("id", p.GetId()), Job: d.id("job", p.GetJob()), Fence: fromFence(p.GetFence()), Instance: d.id("instance", p.GetInstance()),
+		Domain: d.domain("domain", p.GetDomain()), State: PackState(p.GetState()), Size: p.GetSize(), Frames: p.GetFrames(), Created: moment(p.GetCreated())}
+}
+
+func toAudit(r AuditRecord) *catalogpb.AuditRecord {
+	return &catalogpb.AuditRecord{Number: r.Number, Time: stamp(r.Time), Actor: r.Actor, Address: r.Address, Action: r.Action, Object: r.Object,
+		Outcome: r.Outcome, Detail: r.Detail, Previous: opaque(r.Previous), Hash: opaque(r.Hash)}
+}
+
+func fromAudit(d *decoder, r *catalogpb.AuditRecord) AuditRecord {
+	return AuditRecord{Number: r.GetNumber(), Time: moment(r.GetTime()), Actor: r.GetActor(), Address: r.GetAddress(), Action: r.GetAction(),
+		Object: r.GetObject(), Outcome: r.GetOutcome(), Detail: r.GetDetail(), Previous: d.hash("previous", r.GetPrevious()), Hash: d.hash("hash", r.GetHash())}
+}

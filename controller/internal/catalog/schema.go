@@ -1,0 +1,179 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tuskvault/tuskvault/internal/durable"
+	"github.com/tuskvault/tuskvault/internal/errs"
+)
+
+// SchemaVersion is the version of the file's layout that this program writes.
+// A file of an older version is migrated forward when it is opened, one of a
+// newer version is refused.
+const SchemaVersion = 1
+
+// bucket names a bucket of the file. Names are stored, and are part of the
+// catalog log: never reuse one for something else.
+type bucket string
+
+const (
+	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals
+	bucketAgents    bucket = "agents"    // agent id
+	bucketInventory bucket = "inventory" // agent id
+	bucketTokens    bucket = "tokens"    // token id
+	bucketInstances bucket = "instances" // instance id
+	bucketClusters  bucket = "clusters"  // name
+	bucketOperators bucket = "operators" // name
+	bucketJobs      bucket = "jobs"      // job id
+	bucketAttempts  bucket = "attempts"  // job id, fence
+	bucketLogs      bucket = "joblogs"   // job id, number
+	bucketSnapshots bucket = "snapshots" // snapshot id
+	bucketPacks     bucket = "packs"     // job id, pack id
+	bucketAudit     bucket = "audit"     // number
+	bucketOutbox    bucket = "outbox"    // sequence
+	bucketShipping  bucket = "shipping"  // "next"
+
+	// Indexes; all can be made again from the buckets above.
+	indexAgentNames        bucket = "agents.name"        // name -> agent id
+	indexTokenTimes        bucket = "tokens.time"        // newest first, token id
+	indexInstanceNames     bucket = "instances.name"     // AGENT/INSTANCE -> instance id
+	indexJobTimes          bucket = "jobs.time"          // newest first, job id
+	indexJobStates         bucket = "jobs.state"         // state, oldest first, job id
+	indexJobInstances      bucket = "jobs.instance"      // instance id, newest first, job id
+	indexSnapshotTimes     bucket = "snapshots.time"     // newest first, snapshot id
+	indexSnapshotInstances bucket = "snapshots.instance" // instance id, newest first, snapshot id
+	indexPacksOpen         bucket = "packs.open"         // state, job id, pack id: those not indexed
+)
+
+// allBuckets lists every bucket of SchemaVersion.
+func allBuckets() []bucket {
+	return []bucket{
+		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketOutbox, bucketShipping,
+		indexAgentNames, indexTokenTimes, indexInstanceNames, indexJobTimes, indexJobStates, indexJobInstances,
+		indexSnapshotTimes, indexSnapshotInstances, indexPacksOpen,
+	}
+}
+
+// exported tells whether changes of the bucket go to the catalog log. Snapshots
+// and packs say the same in the store by themselves, and job logs are too much.
+func (b bucket) exported() bool {
+	switch b {
+	case bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs, bucketAttempts, bucketAudit:
+		return true
+	}
+	return false
+}
+
+const (
+	keySchema = "schema"
+	keyMeta   = "meta"
+	keyTotals = "totals"
+)
+
+// Migration brings a file from version From to From+1, inside one transaction
+// that also writes the new version.
+type migration struct {
+	from  uint32
+	apply func(*bbolt.Tx) error
+}
+
+// migrations lists one step a version from 1 on, oldest first.
+func migrations() []migration { return nil }
+
+func readSchema(tx *bbolt.Tx) (uint32, error) {
+	meta := tx.Bucket([]byte(bucketMeta))
+	if meta == nil {
+		return 0, fmt.Errorf("no bucket %s: %w", bucketMeta, errs.Corrupt)
+	}
+	v := meta.Get([]byte(keySchema))
+	if len(v) != 4 {
+		return 0, fmt.Errorf("no schema version: %w", errs.Corrupt)
+	}
+	return binary.BigEndian.Uint32(v), nil
+}
+
+func writeSchema(tx *bbolt.Tx, version uint32) error {
+	meta, err := tx.CreateBucketIfNotExists([]byte(bucketMeta))
+	if err != nil {
+		return err
+	}
+	return meta.Put([]byte(keySchema), binary.BigEndian.AppendUint32(nil, version))
+}
+
+// migrate brings the file up to version want. In this order:
+//
+//  1. A copy of the file is written beside it as FILE.v<old> and synced, unless
+//     an earlier try has left one. A crash leaves the old file as it is.
+//  2. Each step changes the file and its version in one transaction. A crash
+//     leaves the version of the last step that was committed; the next start
+//     goes on from there.
+func migrate(db *bbolt.DB, steps []migration, want uint32) error {
+	var have uint32
+	if err := db.View(func(tx *bbolt.Tx) (err error) { have, err = readSchema(tx); return err }); err != nil {
+		return err
+	}
+	switch {
+	case have == want:
+		return nil
+	case have > want:
+		return fmt.Errorf("it was written by a newer version (schema %d, this program knows %d); run that version: %w", have, want, errs.Unsupported)
+	case have == 0:
+		return fmt.Errorf("schema version 0: %w", errs.Corrupt)
+	}
+	if err := copyAside(db, have); err != nil {
+		return err
+	}
+	for v := have; v < want; v++ {
+		step, err := stepFrom(steps, v)
+		if err != nil {
+			return err
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			if err := step.apply(tx); err != nil {
+				return err
+			}
+			return writeSchema(tx, v+1)
+		})
+		if err != nil {
+			return fmt.Errorf("migrate from schema %d: %w", v, err)
+		}
+	}
+	return nil
+}
+
+func stepFrom(steps []migration, v uint32) (migration, error) {
+	for _, s := range steps {
+		if s.from == v {
+			return s, nil
+		}
+	}
+	return migration{}, fmt.Errorf("no step from schema %d: %w", v, errs.Unsupported)
+}
+
+// copyAside keeps the file as it was before a migration.
+func copyAside(db *bbolt.DB, version uint32) (err error) {
+	path := fmt.Sprintf("%s.v%d", db.Path(), version)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	part := path + ".part"
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("copy catalog before migrating: %w", err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error { _, err := tx.WriteTo(f); return err })
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("copy catalog before migrating to %s: %w", path, errors.Join(err, os.Remove(part)))
+	}
+	if err := os.Rename(part, path); err != nil {
+		return fmt.Errorf("copy catalog before migrating: %w", err)
+	}
+	return durable.SyncFolder(filepath.Dir(path))
+}
