@@ -65,7 +65,15 @@ func (s *Server) configured(ctx context.Context, what string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask pg_config %s: %w", what, err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	dir := strings.TrimSpace(string(out))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	// An installation that was moved as a whole, whose pg_config tells the old place.
+	if i := strings.Index(s.Bin, "/usr/lib/postgresql/"); i > 0 {
+		return s.Bin[:i] + dir, nil
+	}
+	return dir, nil
 }
 
 // linkAll makes the folder to with a link to each entry of from but one.

@@ -124,7 +124,7 @@ func (d *doctor) role(ctx context.Context) {
 	q := role.Quote()
 	need(bypass, Warn, "without BYPASSRLS every table with row-level security is refused", "ALTER ROLE "+q+" BYPASSRLS;")
 	need(monitor, Warn, "cannot see who waits behind a backup", "GRANT pg_monitor TO "+q+";")
-	need(passwords, Warn, "cannot read password hashes: restored roles have none",
+	need(passwords, Warn, "cannot read password hashes in database "+d.conn.Database.Display()+": restored roles have none",
 		d.conn.readAll(role, "GRANT SELECT ON pg_catalog.pg_authid TO "+q+";"))
 	if !missing {
 		d.add(Check{Name: name, Status: OK, Detail: "may read what a backup needs; it can read password hashes, so guard it"})

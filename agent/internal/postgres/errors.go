@@ -90,14 +90,12 @@ func kindOfCode(code string) *errs.Kind {
 		return errs.NotFound
 	case "42P04", "42P06", "42P07", "42710", "23505":
 		return errs.Exists
-	case "55P03", "53300", "55006", "40P01", "40001":
+	case "55P03", "53300", "55006", "40P01", "40001", "57014": // the last: somebody else canceled our statement
 		return errs.Busy
 	case "53100", "53200", "53400", "54000":
 		return errs.Exhausted
 	case "25006":
 		return errs.ReadOnly
-	case "57014":
-		return errs.Canceled
 	case "XX001", "XX002":
 		return errs.Corrupt
 	case "0A000":

@@ -94,12 +94,19 @@ func TestAFailingUploadEndsTheBackup(t *testing.T) {
 }
 
 func TestADatabaseWhoseCoordinatorDiesFails(t *testing.T) {
+	// An idle coordinator is asked whether it lives; at the latest its COMMIT fails.
+	for name, heartbeat := range map[string]time.Duration{"at a heartbeat": 50 * time.Millisecond, "at the end": time.Hour} {
+		t.Run(name, func(t *testing.T) { coordinatorDies(t, heartbeat) })
+	}
+}
+
+func coordinatorDies(t *testing.T, heartbeat time.Duration) {
 	s := shared.Server(t)
 	db, other := filled(t, s), s.Database(t)
 	s.Exec(t, other, "CREATE TABLE t AS SELECT 1 AS i")
 	m := newMemory(small)
 	o := options(s, m, db, other)
-	o.Heartbeat = 50 * time.Millisecond
+	o.Heartbeat = heartbeat
 	m.onRows(func() {
 		s.Exec(t, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tuskvault % coordinator' AND datname = '"+db+"'")
 	})

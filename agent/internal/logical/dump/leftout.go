@@ -31,22 +31,23 @@ func (c *coordinator) readLeftOut(ctx context.Context) error {
 
 // subscription is a row of pg_subscription, with the columns of all versions.
 type subscription struct {
-	Name            pg.Name   `json:"subname"`
-	Owner           pg.Name   `json:"owner"`
-	Comment         *string   `json:"comment"`
-	Conninfo        string    `json:"subconninfo"`
-	Slot            *pg.Name  `json:"subslotname"`
-	SyncCommit      string    `json:"subsynccommit"`
-	Publications    []pg.Name `json:"subpublications"`
-	Binary          bool      `json:"subbinary"`
-	Stream          any       `json:"substream"` // a boolean until 15, then a letter
-	TwoPhase        string    `json:"subtwophasestate"`
-	DisableOnError  bool      `json:"subdisableonerr"`
-	PasswordNeeded  *bool     `json:"subpasswordrequired"`
-	RunAsOwner      bool      `json:"subrunasowner"`
-	Failover        bool      `json:"subfailover"`
-	Origin          string    `json:"suborigin"`
-	RetainDeadTuple bool      `json:"subretaindeadtuples"`
+	Name            pg.Name    `json:"subname"`
+	Owner           pg.Name    `json:"owner"`
+	Comment         *string    `json:"comment"`
+	Conninfo        string     `json:"subconninfo"`
+	Version         pg.Version `json:"-"` // the server's
+	Slot            *pg.Name   `json:"subslotname"`
+	SyncCommit      string     `json:"subsynccommit"`
+	Publications    []pg.Name  `json:"subpublications"`
+	Binary          bool       `json:"subbinary"`
+	Stream          any        `json:"substream"` // a boolean until 15, then a letter
+	TwoPhase        string     `json:"subtwophasestate"`
+	DisableOnError  bool       `json:"subdisableonerr"`
+	PasswordNeeded  *bool      `json:"subpasswordrequired"`
+	RunAsOwner      bool       `json:"subrunasowner"`
+	Failover        bool       `json:"subfailover"`
+	Origin          string     `json:"suborigin"`
+	RetainDeadTuple bool       `json:"subretaindeadtuples"`
 }
 
 func (c *coordinator) readSubscriptions(ctx context.Context) error {
@@ -74,6 +75,7 @@ func (c *coordinator) readSubscriptions(ctx context.Context) error {
 		if err := json.Unmarshal(row, &s); err != nil {
 			return err
 		}
+		s.Version = c.conn.Version
 		c.d.out.Statements = append(c.d.out.Statements, s.statements()...)
 	}
 	return nil
@@ -99,6 +101,7 @@ func (s *subscription) statements() []string {
 	add(s.Binary, "binary = true")
 	add(s.Stream == true || s.Stream == "t", "streaming = on")
 	add(s.Stream == "p", "streaming = parallel")
+	add(s.Stream == "f" && s.Version.Major() >= 18, "streaming = off") // the default changed
 	add(s.SyncCommit != "" && s.SyncCommit != "off", "synchronous_commit = "+pg.Name(s.SyncCommit).Literal())
 	add(s.TwoPhase == "p" || s.TwoPhase == "e", "two_phase = on")
 	add(s.DisableOnError, "disable_on_error = true")

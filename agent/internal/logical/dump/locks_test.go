@@ -3,6 +3,7 @@ package dump_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,44 @@ func TestRowsAreNotLostWhenATableIsRewrittenWhileItIsLocked(t *testing.T) {
 				t.Errorf("%d rows, want 70", n)
 			}
 		})
+	}
+}
+
+// Tables come faster than they can be locked: the last of them are locked after
+// the snapshot, and nothing is missing.
+func TestTablesThatKeepComingAreReadWhole(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE old AS SELECT generate_series(1, 7) AS i")
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan int)
+	c := session(t, s, db)
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil && n < 2000; n++ {
+			do(t, c, fmt.Sprintf("CREATE TABLE c%d AS SELECT generate_series(1, 7) AS i", n))
+		}
+		done <- n
+	}()
+	until(t, s, "SELECT 1 FROM pg_stat_activity WHERE datname = '"+db+"' AND query LIKE 'CREATE TABLE c%'")
+	m := newMemory(small)
+	m.before = func(kind seal.Kind) error {
+		if kind == seal.KindArchive {
+			stop() // everything is locked by now
+		}
+		return nil
+	}
+	snap := mustRun(t, options(s, m, db))
+	stop()
+	made := <-done
+	d := only(t, snap)
+	for i := range d.Tables {
+		if n := len(m.lines(t, snap, &d.Tables[i])); n != 7 {
+			t.Errorf("table %s has %d rows of 7", d.Tables[i].Name, n)
+		}
+	}
+	if len(d.Tables) < 2 || len(d.Tables) > made+1 {
+		t.Errorf("%d tables of %d", len(d.Tables), made+1)
 	}
 }
 

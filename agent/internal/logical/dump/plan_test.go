@@ -66,7 +66,7 @@ func TestRangesAreTheWholeTableWhileItChanges(t *testing.T) {
 	})
 	snap := mustRun(t, o)
 	tab := tableOf(t, only(t, snap), "r")
-	if len(tab.Runs) < 5 {
+	if len(tab.Runs) < 5 && major(t, s) >= 14 {
 		t.Fatalf("%d runs", len(tab.Runs))
 	}
 	rows := m.lines(t, snap, tab)
@@ -97,7 +97,7 @@ func TestRangesGiveTheSameChunksWhateverTheNumberOfWorkers(t *testing.T) {
 		o.Request.Workers = workers
 		o.Split(64*8192, 1<<20, 1<<19)
 		snap := mustRun(t, o)
-		if n := len(tableOf(t, only(t, snap), "r").Runs); n < 5 {
+		if n := len(tableOf(t, only(t, snap), "r").Runs); n < 5 && major(t, s) >= 14 {
 			t.Fatalf("%d runs", n)
 		}
 		if i > 0 && m.fresh[seal.KindRowsText] != 0 {
