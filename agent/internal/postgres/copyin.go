@@ -36,7 +36,7 @@ type failing struct {
 
 func (f *failing) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // pgconn compares in the same way
+	if err != nil && err != io.EOF {
 		f.err = err
 	}
 	return n, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -319,7 +320,7 @@ func objectPages(t *testing.T, b []byte) map[uint32]int {
 			Page   int32
 			Length int32
 		}
-		if err := binary.Read(r, binary.BigEndian, &row); err == io.EOF {
+		if err := binary.Read(r, binary.BigEndian, &row); errors.Is(err, io.EOF) {
 			return sizes
 		} else if err != nil {
 			t.Fatal(err)
