@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -285,14 +284,7 @@ func (s *fleetService) ListTokens(ctx context.Context, r *tuskvaultv1.ListTokens
 	}
 	out := &tuskvaultv1.ListTokensResponse{}
 	err = s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		var all []catalog.Token
-		err := each(func(p catalog.Page) ([]catalog.Token, string, error) { return tx.Tokens(p, nil) },
-			func(t catalog.Token) error { all = append(all, t); return nil })
-		if err != nil {
-			return err
-		}
-		slices.SortFunc(all, func(a, b catalog.Token) int { return strings.Compare(tokenKey(a), tokenKey(b)) })
-		rows, next, err := take(all, page, tokenKey)
+		rows, next, err := tx.Tokens(page, nil)
 		if err != nil {
 			return err
 		}
@@ -310,11 +302,6 @@ func (s *fleetService) ListTokens(ctx context.Context, r *tuskvaultv1.ListTokens
 		return nil, fmt.Errorf("list join tokens: %w", err)
 	}
 	return out, nil
-}
-
-// tokenKey orders tokens newest first.
-func tokenKey(t catalog.Token) string {
-	return fmt.Sprintf("%020d.%s", uint64(1<<63)-uint64(t.Created.UnixNano()), t.ID)
 }
 
 // RemoveToken makes a token useless.

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -455,7 +457,9 @@ func TestJobsAreListedShownAndTheirLogsPaged(t *testing.T) {
 			t.Errorf("failed %v", got)
 		}
 		_ = s.stream.CloseSend()
-		<-s.ended
+		if err := <-s.ended; !errors.Is(err, io.EOF) {
+			t.Errorf("a session that its agent ended: %v", err)
+		}
 		synctest.Wait()
 		if got := list(); len(got) != 1 || !strings.Contains(got[0].GetMessage(), "offline") {
 			t.Errorf("with the agent gone %v", got)

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
-	"github.com/tuskvault/tuskvault/internal/repo"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -45,22 +44,21 @@ func (s *statusService) WhoAmI(ctx context.Context, _ *tuskvaultv1.WhoAmIRequest
 
 // census is what one walk through the catalog counts.
 type census struct {
-	now                time.Time
-	agents             int // not revoked
-	online             int
-	skewed, expiring   []string
-	instances          int
-	unprotected        []string
-	snapshots          int64
-	stored, plain      int64
-	active             int
-	failed             []catalog.Job // of the last day, newest first
-	protectedInstances map[repo.InstanceID]bool
+	now              time.Time
+	agents           int // not revoked
+	online           int
+	skewed, expiring []string
+	instances        int
+	unprotected      []string
+	snapshots        int64
+	stored, plain    int64
+	active           int
+	failed           []catalog.Job // of the last day, newest first
 }
 
 // GetStatus gives the fleet on one screen.
 func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusRequest) (*tuskvaultv1.GetStatusResponse, error) {
-	n := census{now: time.Now(), protectedInstances: make(map[repo.InstanceID]bool)}
+	n := census{now: time.Now()}
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		return errors.Join(n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
 	})
@@ -86,25 +84,19 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 }
 
 func (n *census) countSnapshots(tx *catalog.Tx) error {
-	return each(func(p catalog.Page) ([]catalog.Snapshot, string, error) { return tx.Snapshots(p, nil) }, func(s catalog.Snapshot) error {
-		n.snapshots++
-		n.stored += s.StoredBytes
-		n.plain += s.PlainBytes
-		if s.Complete {
-			n.protectedInstances[s.Instance] = true
-		}
-		return nil
-	})
+	totals, err := tx.Totals()
+	n.snapshots, n.stored, n.plain = totals.Snapshots, totals.StoredBytes, totals.PlainBytes
+	return err
 }
 
-// countInstances runs after countSnapshots, which it needs.
 func (n *census) countInstances(tx *catalog.Tx) error {
 	return each(func(p catalog.Page) ([]catalog.Instance, string, error) { return tx.Instances(p, nil) }, func(i catalog.Instance) error {
 		n.instances++
-		if !n.protectedInstances[i.ID] {
+		last, err := newestComplete(tx, i.ID)
+		if last.ID.IsZero() {
 			n.unprotected = append(n.unprotected, i.FullName())
 		}
-		return nil
+		return err
 	})
 }
 
