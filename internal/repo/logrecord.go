@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
@@ -91,14 +89,11 @@ func (r *Repository) sealRecord(rec *LogRecord) ([]byte, error) {
 	if len(rec.Payload) > rec.maxPayload() {
 		return nil, fmt.Errorf("%s: payload of %d bytes, at most %d: %w", rec.key(), len(rec.Payload), rec.maxPayload(), errs.Invalid)
 	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(contentWindow/2))
+	encoder, err := r.encoder()
 	if err != nil {
 		return nil, fmt.Errorf("%s: compress: %w", rec.key(), err)
 	}
-	packed := w.EncodeAll(rec.Payload, nil)
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("%s: compress: %w", rec.key(), err)
-	}
+	packed := encoder.EncodeAll(rec.Payload, nil)
 	b := make([]byte, 0, logHeaderSize+sealOverhead+len(packed))
 	b = append(b, logMagic...)
 	b = append(b, logVersion, byte(rec.Class), 0, 0)

@@ -113,7 +113,7 @@ func EncodeContent(c *Content) ([]byte, error) {
 	if err := checkJSON(text, contentMemory); err != nil {
 		return nil, fmt.Errorf("encode content: %w: %w", err, errs.Exhausted)
 	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(contentWindow/2))
+	w, err := newEncoder()
 	if err != nil {
 		return nil, fmt.Errorf("encode content: %w", err)
 	}
@@ -150,6 +150,11 @@ func DecodeContent(packed []byte) (*Content, error) {
 		return nil, fmt.Errorf("decode content: version %d: %w", c.Version, errs.Corrupt)
 	}
 	return c, nil
+}
+
+// newEncoder makes an encoder for EncodeAll, whose windows inflate accepts.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(contentWindow/2))
 }
 
 // inflate decompresses at most limit bytes. It reads on as bytes come out and

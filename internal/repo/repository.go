@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -37,6 +39,9 @@ type Repository struct {
 	store       blob.Store
 	description *Description
 	master      seal.MasterKey
+	// encoder compresses log records. It is made when first needed and shared: its
+	// tables cost more than a record.
+	encoder func() (*zstd.Encoder, error)
 
 	mu      sync.Mutex
 	domains map[seal.DomainID]*Domain // those opened so far
@@ -153,7 +158,7 @@ func Open(ctx context.Context, store blob.Store, unlockers ...seal.Unlocker) (*R
 }
 
 func newRepository(store blob.Store, d *Description, master seal.MasterKey) *Repository {
-	return &Repository{store: store, description: d, master: master, domains: map[seal.DomainID]*Domain{}}
+	return &Repository{store: store, description: d, master: master, encoder: sync.OnceValues(newEncoder), domains: map[seal.DomainID]*Domain{}}
 }
 
 // ID of the repository.

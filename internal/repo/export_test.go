@@ -1,0 +1,7 @@
+package repo
+
+// What the tests of bounds need, with bounds small enough for a quick test.
+var (
+	CheckJSON = checkJSON
+	Inflate   = inflate
+)
