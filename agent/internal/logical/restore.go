@@ -91,12 +91,12 @@ func restore(ctx context.Context, j job.Job, r job.Reporter, instances Instances
 }
 
 func restoreFrom(ctx context.Context, j job.Job, r job.Reporter, cfg postgres.Config, d Downloader) (job.Result, error) {
-	content, refs, err := openSnapshot(ctx, j, d)
+	content, err := openSnapshot(ctx, j, d)
 	if err != nil {
 		return job.Result{}, err
 	}
 	planned, err := load.Prepare(ctx, load.Options{
-		Config: cfg, Source: &source{Downloader: d, refs: refs, checked: map[uint32]bool{}}, Reporter: r, Transferred: d.Fetched, Memory: hostMemory(),
+		Config: cfg, Source: &source{Downloader: d, checked: map[uint32]bool{}}, Reporter: r, Transferred: d.Fetched, Memory: hostMemory(),
 	}, content, j.ID, *j.Restore)
 	if err != nil {
 		return job.Result{}, fmt.Errorf("restore snapshot %s: %w", j.Restore.Snapshot.Short(), err)
@@ -113,34 +113,32 @@ func restoreFrom(ctx context.Context, j job.Job, r job.Reporter, cfg postgres.Co
 }
 
 // openSnapshot fetches the snapshot object and opens its parts with the grant's keys.
-func openSnapshot(ctx context.Context, j job.Job, d Downloader) (*repo.Content, *repo.References, error) {
+func openSnapshot(ctx context.Context, j job.Job, d Downloader) (*repo.Content, error) {
 	raw, err := d.Snapshot(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s, err := repo.DecodeSnapshot(raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("snapshot %s: %w", j.Restore.Snapshot.Short(), err)
+		return nil, fmt.Errorf("snapshot %s: %w", j.Restore.Snapshot.Short(), err)
 	}
 	if s.Header.Job != j.Restore.Snapshot || s.Header.Domain != j.Grant.Domain {
-		return nil, nil, fmt.Errorf("snapshot %s: the object is of another snapshot or domain: %w", j.Restore.Snapshot.Short(), errs.Corrupt)
+		return nil, fmt.Errorf("snapshot %s: the object is of another snapshot or domain: %w", j.Restore.Snapshot.Short(), errs.Corrupt)
 	}
 	key, ok := j.Grant.SealKeys[s.Header.SealEpoch]
 	if !ok {
-		return nil, nil, fmt.Errorf("snapshot %s: the grant has no key of epoch %d: %w", j.Restore.Snapshot.Short(), s.Header.SealEpoch, errs.Denied)
+		return nil, fmt.Errorf("snapshot %s: the grant has no key of epoch %d: %w", j.Restore.Snapshot.Short(), s.Header.SealEpoch, errs.Denied)
 	}
 	refs, err := s.OpenReferences(j.Grant.RefsKey)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	content, err := s.OpenContent(key, refs)
-	return content, refs, err
+	return s.OpenContent(key, refs)
 }
 
 // source gives a snapshot's streams to package load.
 type source struct {
 	Downloader
-	refs    *repo.References
 	checked map[uint32]bool // lists that were read; Check is for one goroutine
 }
 

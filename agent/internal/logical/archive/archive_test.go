@@ -121,7 +121,7 @@ func TestEveryKnownVersionIsRead(t *testing.T) {
 			`5 COMMENT s.INDEX i phase 2 pass 0 `,
 			`6 SECURITY LABEL s.of a comment phase 2 pass 0 `,
 			`7 ACL s.TABLE t phase 1 pass 1 `,
-			`8 EVENT TRIGGER s.e phase 2 pass 2 ALTER EVENT TRIGGER "s"."e" OWNER TO "app";`,
+			`8 EVENT TRIGGER s.e phase 2 pass 3 ALTER EVENT TRIGGER "s"."e" OWNER TO "app";`,
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("1.%d: %s", minor, d)

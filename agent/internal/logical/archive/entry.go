@@ -131,24 +131,28 @@ const (
 	// PassPrivileges is after all objects and rows: default privileges would
 	// otherwise apply to what the restore makes itself.
 	PassPrivileges
-	// PassRefresh fills materialized views, which may need the privileges, and
-	// makes event triggers, which must not fire during the restore.
+	// PassRefresh fills materialized views, which may need the privileges.
 	PassRefresh
+	// PassEvents makes event triggers, which must not fire during the restore: a
+	// refresh would fire them too.
+	PassEvents
 )
 
 // Passes is the number of passes.
-const Passes = int(PassRefresh) + 1
+const Passes = int(PassEvents) + 1
 
 // Pass tells to which pass an entry belongs.
 func (e *Entry) Pass() Pass {
 	switch e.Desc {
 	case "ACL", "DEFAULT ACL":
 		return PassPrivileges
-	case "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "STATISTICS DATA":
+	case "MATERIALIZED VIEW DATA", "STATISTICS DATA":
 		return PassRefresh
+	case "EVENT TRIGGER":
+		return PassEvents
 	case "COMMENT", "SECURITY LABEL":
 		if strings.HasPrefix(string(e.Tag), "EVENT TRIGGER ") {
-			return PassRefresh
+			return PassEvents
 		}
 	}
 	return PassMain

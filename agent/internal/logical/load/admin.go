@@ -194,7 +194,7 @@ func (r *Restore) dropSubscriptions(ctx context.Context, admin *postgres.Conn, n
 	for _, s := range all {
 		if err == nil {
 			q := "ALTER SUBSCRIPTION " + s.Quote()
-			err = c.Exec(ctx, q+" DISABLE; "+q+" SET (slot_name = NONE); DROP SUBSCRIPTION "+s.Quote())
+			err = c.Exec(ctx, quietTriggers(c)+q+" DISABLE; "+q+" SET (slot_name = NONE); DROP SUBSCRIPTION "+s.Quote())
 		}
 	}
 	return err

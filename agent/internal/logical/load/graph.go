@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -307,6 +308,9 @@ func (b *builder) addVerification() {
 // addEntries adds post-data and all privileges.
 func (b *builder) addEntries() {
 	a := b.archive
+	// A grant by somebody else is made in his name, who must be let into the
+	// schema first; schemas have no entry among what such a grant depends on.
+	schemas := b.node(&node{kind: nodeBarrier, pass: archive.PassPrivileges})
 	for i := range a.Entries {
 		e := &a.Entries[i]
 		phase := a.PhaseOf(e)
@@ -319,6 +323,13 @@ func (b *builder) addEntries() {
 			n.class = classIndex
 		case "FK CONSTRAINT":
 			n.class = classForeign
+		}
+		switch {
+		case e.Desc != "ACL":
+		case strings.HasPrefix(string(e.Tag), "SCHEMA "):
+			schemas.after(n)
+		default:
+			n.after(schemas)
 		}
 		b.entries[e.ID] = n
 	}

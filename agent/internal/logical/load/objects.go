@@ -165,7 +165,7 @@ func (o *objectWriter) flush(ctx context.Context) error {
 	data = made
 	o.pieces, o.bytes = o.pieces[:0], 0
 	if len(oids) > 0 {
-		err := o.w.conn.RunBinary(ctx, "SELECT pg_catalog.lo_from_bytea(o, d) FROM pg_catalog.unnest($1, $2) AS t(o, d)",
+		err := o.w.conn.RunBinary(ctx, "SELECT pg_catalog.lo_from_bytea(o, d) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS t(o, d)",
 			[]uint32{oidOIDArray, oidByteaArray}, [][]byte{binaryArray(oidOID, oids), binaryArray(oidBytea, data)})
 		if err != nil {
 			return err
@@ -174,7 +174,7 @@ func (o *objectWriter) flush(ctx context.Context) error {
 	if len(at) == 0 {
 		return nil
 	}
-	return o.w.conn.RunBinary(ctx, "SELECT pg_catalog.lo_put(o, p, d) FROM pg_catalog.unnest($1, $2, $3) AS t(o, p, d)",
+	return o.w.conn.RunBinary(ctx, "SELECT pg_catalog.lo_put(o, p, d) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS t(o, p, d)",
 		[]uint32{oidOIDArray, oidInt8Array, oidByteaArray},
 		[][]byte{binaryArray(oidOID, at), binaryArray(oidInt8, offsets), binaryArray(oidBytea, rest)})
 }

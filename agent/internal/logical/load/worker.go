@@ -248,6 +248,15 @@ func (w *worker) statements(ctx context.Context, all []string) error {
 	return nil
 }
 
+// quietTriggers keeps event triggers, which a database may have by then, from
+// running in the statements that follow in the same message.
+func quietTriggers(c *postgres.Conn) string {
+	if !c.Superuser {
+		return ""
+	}
+	return "SET session_replication_role = replica; "
+}
+
 // disableSubscriptions makes sure that nothing restored begins to act by itself.
 func (w *worker) disableSubscriptions(ctx context.Context) error {
 	var name pg.Name
@@ -264,7 +273,7 @@ func (w *worker) disableSubscriptions(ctx context.Context) error {
 		})
 	for _, name := range all {
 		if err == nil {
-			err = w.conn.Exec(ctx, "ALTER SUBSCRIPTION "+name.Quote()+" DISABLE")
+			err = w.conn.Exec(ctx, quietTriggers(w.conn)+"ALTER SUBSCRIPTION "+name.Quote()+" DISABLE")
 		}
 	}
 	if err != nil {
