@@ -12,12 +12,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/rpc"
+	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
 // Viewer reads the catalog. *catalog.Catalog implements it.
@@ -107,7 +109,27 @@ func (a *Authorizer) Unary(ctx context.Context, req any, info *grpc.UnaryServerI
 	if err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	answer, err := next(ctx, req)
+	if err != nil {
+		a.failed(ctx, info.FullMethod, err)
+	}
+	return answer, err
+}
+
+// failed audits a call that was let in and then refused, and a change that did
+// not succeed. What was asked for wrongly (a bad field, a name that does not
+// exist) touched nothing. Enrollment keeps its own records.
+func (a *Authorizer) failed(ctx context.Context, method string, err error) {
+	kind := errs.KindOf(err)
+	change := methods[method].role >= catalog.RoleOperator
+	switch {
+	case method == tuskvaultv1.EnrollmentService_Enroll_FullMethodName, kind == errs.Invalid, kind == errs.NotFound:
+		return
+	case kind != errs.Denied && kind != errs.Unauthenticated && !change:
+		return
+	}
+	c, _ := CallerFrom(ctx) // there, since the call was let in
+	a.trail.Refuse(ctx, catalog.AuditRecord{Actor: c.String(), Address: c.Address, Action: "call.fail", Object: method, Outcome: audit.Outcome(err), Detail: err.Error()})
 }
 
 // Stream is the interceptor for streams.

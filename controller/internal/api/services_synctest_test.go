@@ -150,7 +150,7 @@ func TestARestoreIsCheckedBeforeItIsQueued(t *testing.T) {
 			"standby":        {func(r *tuskvaultv1.StartRestoreRequest) { r.TargetInstance = "db2/standby" }, errs.Conflict, "standby"},
 			"no such target": {func(r *tuskvaultv1.StartRestoreRequest) { r.TargetInstance = "db2/fesh" }, errs.NotFound, "db2/fresh"},
 			"no target":      {func(r *tuskvaultv1.StartRestoreRequest) { r.TargetInstance = "" }, errs.Invalid, "target_instance"},
-			"ambiguous":      {func(r *tuskvaultv1.StartRestoreRequest) { r.TargetInstance = "main" }, nil, ""},
+			"ambiguous":      {func(r *tuskvaultv1.StartRestoreRequest) { r.TargetInstance = "main" }, errs.Conflict, "db1/main"},
 			"not allowed":    {func(r *tuskvaultv1.StartRestoreRequest) { r.Replace = true }, errs.Denied, "restore-replace"},
 			"globals":        {func(r *tuskvaultv1.StartRestoreRequest) { r.Globals = true }, errs.Denied, "restore-globals"},
 			"no snapshot":    {func(r *tuskvaultv1.StartRestoreRequest) { r.Snapshot = strings.Repeat("f", 32) }, errs.NotFound, "snapshot"},
@@ -161,13 +161,14 @@ func TestARestoreIsCheckedBeforeItIsQueued(t *testing.T) {
 			"too many workers": {func(r *tuskvaultv1.StartRestoreRequest) { r.Jobs = 10000 }, errs.Invalid, "jobs"},
 		} {
 			_, err := client.StartRestore(t.Context(), request(c.change))
-			if c.kind == nil {
-				if err == nil {
-					t.Errorf("%s: queued", what)
-				}
+			if err == nil {
+				t.Errorf("%s: queued", what)
 				continue
 			}
 			wantKind(t, err, c.kind, c.words)
+		}
+		if failed := w.audited("call.fail"); len(failed) != 5 || failed[0].Actor != "operator/o" {
+			t.Errorf("audited %+v, want the five that were refused or impossible", failed)
 		}
 		if len(w.jobs.created) != 0 {
 			t.Fatalf("%d jobs made of refused requests", len(w.jobs.created))
