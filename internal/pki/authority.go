@@ -151,8 +151,8 @@ type Chain struct {
 	Leaf *x509.Certificate
 }
 
-// authorityTemplate prepares a CA certificate. Leaves below it may only name
-// identities of the same repository.
+// authorityTemplate prepares a CA certificate. It names its repository, and
+// PeerFromChain wants all three certificates of a chain to name the same.
 func authorityTemplate(repository [16]byte, path string, end, now time.Time) *x509.Certificate {
 	t := template(now, end)
 	t.Subject = pkix.Name{CommonName: "Tuskvault " + path, SerialNumber: hex.EncodeToString(repository[:])}
