@@ -69,7 +69,7 @@ type Facts struct {
 	Epoch      uint64
 	Store      string
 	// ExportLag is the age of the oldest change not yet in the store.
-	ExportLag func() time.Duration
+	ExportLag func(ctx context.Context) (time.Duration, error)
 	// StoredBytes is the size of all packs; nil counts what the snapshots added.
 	StoredBytes func(ctx context.Context) (int64, error)
 	// Unlockers counts the ways to open the repository.

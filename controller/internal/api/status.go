@@ -73,7 +73,9 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 	}
 	var lag time.Duration
 	if f.ExportLag != nil {
-		lag = f.ExportLag()
+		if lag, err = f.ExportLag(ctx); err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
 	}
 	out := &tuskvaultv1.GetStatusResponse{Build: toBuild(f.Build), Name: f.Name, StartTime: toTime(f.Started), RepositoryId: f.Repository.String(),
 		Store: f.Store, Epoch: f.Epoch, AgentsOnline: int32(n.online), AgentsOffline: int32(n.agents - n.online), Instances: int32(n.instances),
