@@ -15,7 +15,7 @@ import (
 type RetryOptions struct {
 	// Attempts is the greatest number of attempts of one call; 5 by default.
 	Attempts int
-	// Elapsed is the time after whose end no further attempt begins; 2 minutes by
+	// Elapsed is the time after whose end no further attempt begins; 5 minutes by
 	// default.
 	Elapsed time.Duration
 	// Call bounds one attempt; of List, the wait for each object; of a reader, each
@@ -34,7 +34,7 @@ func (o RetryOptions) withDefaults() RetryOptions {
 	for _, f := range []struct {
 		value    *time.Duration
 		standard time.Duration
-	}{{&o.Elapsed, 2 * time.Minute}, {&o.Call, time.Minute}, {&o.Wait, 100 * time.Millisecond}, {&o.WaitMax, 5 * time.Second}} {
+	}{{&o.Elapsed, 5 * time.Minute}, {&o.Call, time.Minute}, {&o.Wait, 100 * time.Millisecond}, {&o.WaitMax, 5 * time.Second}} {
 		if *f.value <= 0 {
 			*f.value = f.standard
 		}
