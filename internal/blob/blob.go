@@ -23,7 +23,8 @@ import (
 // Errors carry these kinds: NotFound, Exists, Invalid (bad key or range),
 // Exhausted (full), ReadOnly, Denied, Corrupt (driver-level damage),
 // Unavailable (anything that may pass: the outcome of a Create is then
-// unknown and must be found out by reading back).
+// unknown and must be found out by reading back). A call whose context ended
+// returns the context's cause, and the outcome of a Create is unknown too.
 type Store interface {
 	// Create writes a new object if, and only if, the key does not exist.
 	// Two concurrent calls for one key: exactly one wins, the other gets Exists.

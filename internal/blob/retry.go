@@ -47,7 +47,8 @@ func (o RetryOptions) withDefaults() RetryOptions {
 //
 // A Create whose answer did not come may have been done. If a later attempt then
 // finds that the object exists, it is read back: the same bytes are success,
-// others are errs.Exists. A List goes on after the last object it gave, a reader
+// others are errs.Exists. As long as that is open, every error is errs.Unavailable
+// besides what it is, unless its context ended. A List goes on after the last object it gave, a reader
 // where it broke off: objects never change.
 func Retry(s Store, o RetryOptions) Store { return &retrying{store: s, o: o.withDefaults()} }
 
@@ -60,7 +61,7 @@ func (r *retrying) Features() Features { return r.store.Features() }
 
 func (r *retrying) Create(ctx context.Context, key string, body Body) error {
 	doubtful := false
-	return r.do(ctx, "create object", key, func(ctx context.Context) error {
+	err := r.do(ctx, "create object", key, func(ctx context.Context) error {
 		err := r.store.Create(ctx, key, body)
 		switch {
 		case err == nil || !doubtful && errors.Is(err, errs.Exists):
@@ -71,6 +72,11 @@ func (r *retrying) Create(ctx context.Context, key string, body Body) error {
 		doubtful = doubtful || passing(err)
 		return err
 	})
+	if err != nil && doubtful && !errors.Is(err, errs.Exists) && !passing(err) && ctx.Err() == nil {
+		// "Full" after an attempt without an answer does not mean that nothing is there.
+		return fmt.Errorf("an attempt before may have been done: %w: %w", errs.Unavailable, err)
+	}
+	return err
 }
 
 // settle decides whether the object that exists is the one we may have made.

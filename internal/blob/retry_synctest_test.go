@@ -126,6 +126,13 @@ func TestRetrySettlesAnAmbiguousCreate(t *testing.T) {
 		}
 	})
 	bubble(t, blob.RetryOptions{}, func(t *testing.T, faulty *blobtest.Faulty, s blob.Store) {
+		faulty.Plan(ambiguous)
+		faulty.Plan(fails(blob.OpCreate, errs.Exhausted, 2, 2)...)
+		err := s.Create(t.Context(), "a", blob.Bytes("ours"))
+		wantKind(t, "done, the answer lost, then full", err, errs.Exhausted)
+		wantKind(t, "done, the answer lost, then full: still open", err, errs.Unavailable)
+	})
+	bubble(t, blob.RetryOptions{}, func(t *testing.T, faulty *blobtest.Faulty, s blob.Store) {
 		faulty.Plan(ambiguous, blobtest.Fault{Op: blob.OpOpen, Nth: 1, Effect: blobtest.Flip})
 		wantKind(t, "the object reads back spoilt", s.Create(t.Context(), "a", blob.Bytes("ours")), errs.Exists)
 	})

@@ -122,33 +122,59 @@ const (
 // Whatever the store answers ("done" too, since a store may lie, "it exists", or
 // nothing), the object is read back. Equal bytes, or the same attempt's parts under another commit time, are Done;
 // another attempt's are Superseded; a marker is Aborted; absent is put again,
-// until the context or the tries end. The outcome is then Unknown with an error
-// of kind errs.Unavailable, and so it is when the store refuses (full,
-// read-only): the error tells. Unknown never means that the snapshot failed.
+// until the context or the tries end. The outcome is then Unknown, with an error
+// of kind errs.Unavailable, since a put may still arrive. When the store
+// refused the very first put (full, read-only), the outcome is Unknown with the
+// store's error alone: nothing was, or will be, written by this call.
 func (d *Domain) PutSnapshot(ctx context.Context, p *PreparedSnapshot) (PutResult, error) {
-	wait := putWait
+	result, err := d.putSnapshot(ctx, p)
+	if err != nil {
+		return PutResult{}, fmt.Errorf("put snapshot %s: %w", p.header.Job, err)
+	}
+	return result, nil
+}
+
+func (d *Domain) putSnapshot(ctx context.Context, p *PreparedSnapshot) (PutResult, error) {
+	wait, doubtful := putWait, false
 	for try := 1; ; try++ {
 		err := d.repo.store.Create(ctx, p.Key(), p.body)
-		if err != nil && !errors.Is(err, errs.Exists) && !errors.Is(err, errs.Unavailable) {
-			return PutResult{}, fmt.Errorf("put snapshot %s: %w", p.header.Job, err)
+		refused := err != nil && !errors.Is(err, errs.Exists) && !noAnswer(err)
+		if refused && !doubtful {
+			return PutResult{}, err
 		}
+		if refused || ctx.Err() != nil {
+			return PutResult{}, unknown(errors.Join(err, blob.Canceled(ctx)))
+		}
+		doubtful = true
 		result, readErr := d.readBack(ctx, p)
 		if readErr == nil && result.Outcome != OutcomeUnknown {
 			return result, nil
 		}
-		if readErr != nil && !errors.Is(readErr, errs.Unavailable) {
-			return PutResult{}, fmt.Errorf("put snapshot %s: %w", p.header.Job, errors.Join(err, readErr))
+		if readErr != nil && !noAnswer(readErr) {
+			return PutResult{}, fmt.Errorf("read back: %w", errors.Join(readErr, err))
 		}
 		if try == putTries {
-			return PutResult{}, fmt.Errorf("put snapshot %s: not there after %d tries: %w: %w",
-				p.header.Job, try, errs.Unavailable, errors.Join(err, readErr))
+			return PutResult{}, unknown(fmt.Errorf("not there after %d tries: %w", try, errors.Join(err, readErr, errs.Unavailable)))
 		}
 		if err := pause(ctx, wait); err != nil {
-			return PutResult{}, fmt.Errorf("put snapshot %s: outcome unknown: %w", p.header.Job, err)
+			return PutResult{}, unknown(err)
 		}
 		wait = min(2*wait, putWaitMax)
 	}
 }
+
+// noAnswer tells errors after which a put may have been done, or be done yet.
+func noAnswer(err error) bool {
+	switch errs.KindOf(err) {
+	case errs.Unavailable, errs.Canceled, errs.Timeout:
+		return true
+	}
+	return false
+}
+
+// unknown makes errs.Unavailable the kind of an error after which the outcome
+// of a put is open, whatever else it is.
+func unknown(err error) error { return fmt.Errorf("outcome unknown: %w: %w", errs.Unavailable, err) }
 
 // readBack settles what a put came to.
 func (d *Domain) readBack(ctx context.Context, p *PreparedSnapshot) (PutResult, error) {

@@ -3,6 +3,7 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -159,10 +160,36 @@ func TestAStoreThatRefusesIsToldWithItsWords(t *testing.T) {
 		result, err := d.PutSnapshot(t.Context(), repotest.Prepare(t, d, repo.NewID(), repo.NewID(), repo.Fence{Epoch: 1, Counter: 1}))
 		wantKind(t, "put", err, kind)
 		wantWords(t, err, "the store's words")
-		if result.Outcome != repo.OutcomeUnknown {
-			t.Errorf("outcome %s", result.Outcome)
+		if result.Outcome != repo.OutcomeUnknown || errors.Is(err, errs.Unavailable) {
+			t.Errorf("outcome %s, %v", result.Outcome, err)
 		}
 		faulty.Verify(t)
+	}
+}
+
+func TestARefusalAfterADoubtfulPutLeavesItOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faulty, _, d := setup(t)
+		at := func(n int, err error) blobtest.Fault {
+			return blobtest.Fault{Op: blob.OpCreate, Prefix: repo.SnapshotsPrefix, Nth: n, Effect: blobtest.Fail, Err: err}
+		}
+		faulty.Plan(at(1, errs.Unavailable), at(2, errs.Exhausted))
+		_, err := d.PutSnapshot(t.Context(), repotest.Prepare(t, d, repo.NewID(), repo.NewID(), repo.Fence{Epoch: 1, Counter: 1}))
+		wantKind(t, "put", err, errs.Exhausted)
+		if errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("put, the first of which may still arrive: %v", err)
+		}
+		faulty.Verify(t)
+	})
+}
+
+func TestAPutWhoseContextEndsIsOpen(t *testing.T) {
+	_, _, d := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	result, err := d.PutSnapshot(ctx, repotest.Prepare(t, d, repo.NewID(), repo.NewID(), repo.Fence{Epoch: 1, Counter: 1}))
+	if errs.KindOf(err) != errs.Unavailable || !errors.Is(err, context.Canceled) || result.Outcome != repo.OutcomeUnknown {
+		t.Errorf("%s, %v", result.Outcome, err)
 	}
 }
 
