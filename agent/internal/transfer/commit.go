@@ -33,13 +33,17 @@ func (u *Uploader) Commit(ctx context.Context, m Manifest) error {
 		return fmt.Errorf("commit snapshot %s: %w", u.job.ID, err)
 	}
 	pause := commitPause
+	var failed error
 	for try := 1; ; try++ {
 		err := u.commit(ctx, m)
 		if err == nil {
 			return nil
 		}
+		// The first failure is what a repetition could not mend; its kind decides
+		// whether another attempt is worth it.
+		failed = errors.Join(failed, err)
 		if !errors.Is(err, errs.Unavailable) || try == commitTries || ctx.Err() != nil {
-			return fmt.Errorf("commit snapshot %s: %w", u.job.ID, err)
+			return fmt.Errorf("commit snapshot %s: %w", u.job.ID, failed)
 		}
 		timer := time.NewTimer(pause)
 		select {

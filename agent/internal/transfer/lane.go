@@ -30,6 +30,7 @@ type lane struct {
 	cancel   context.CancelCauseFunc
 	budget   *budget
 	sequence uint64        // of the newest range
+	broken   bool          // nothing can be sent any more
 	credit   atomic.Int64  // bytes opened and not yet granted anew
 	opened   chan struct{} // tells the sender that there is credit
 }
@@ -102,6 +103,10 @@ func (d *Downloader) Stream(ctx context.Context, spans []repo.Span) iter.Seq2[Ch
 			return
 		}
 		more, err := l.run(ctx, spans, yield)
+		if more && err == nil && l.broken {
+			l.cancel(errLeft)
+			return
+		}
 		if more && err == nil {
 			d.mu.Lock()
 			d.idle = append(d.idle, l)
@@ -237,20 +242,14 @@ func (r *run) send() error {
 			}
 			r.sequence++
 			sp.sequence = r.sequence
-			if err := r.rpc.Send(rangeRequest(sp.sequence, sp.list, sp.first, uint32(len(sp.entries)))); err != nil {
-				return r.broken()
-			}
+			r.tell(rangeRequest(sp.sequence, sp.list, sp.first, uint32(len(sp.entries))))
 			asked, out = sp, r.asked
 		case out <- asked:
 			out = nil
 		case <-r.opened:
-			n := r.credit.Swap(0)
-			if n == 0 {
-				break
-			}
-			if err := r.rpc.Send(&tuskvaultv1.DownloadRequest{Message: &tuskvaultv1.DownloadRequest_Credit{
-				Credit: &tuskvaultv1.DownloadCredit{Bytes: n}}}); err != nil {
-				return r.broken()
+			if n := r.credit.Swap(0); n > 0 {
+				r.tell(&tuskvaultv1.DownloadRequest{Message: &tuskvaultv1.DownloadRequest_Credit{
+					Credit: &tuskvaultv1.DownloadCredit{Bytes: n}}})
 			}
 		case <-r.received:
 			return nil
@@ -260,10 +259,13 @@ func (r *run) send() error {
 	}
 }
 
-// broken waits for receive to say why the controller ended the stream.
-func (r *run) broken() error {
-	<-r.ctx.Done()
-	return context.Cause(r.ctx)
+// tell sends a message. When the controller has ended the stream, receive finds
+// out why as soon as it expects a frame; if it expects none any more, all is
+// well but for the lane, which is not used again.
+func (r *run) tell(m *tuskvaultv1.DownloadRequest) {
+	if !r.broken {
+		r.broken = r.rpc.Send(m) != nil
+	}
 }
 
 func rangeRequest(sequence uint64, list, first, count uint32) *tuskvaultv1.DownloadRequest {
@@ -274,42 +276,53 @@ func rangeRequest(sequence uint64, list, first, count uint32) *tuskvaultv1.Downl
 // receive takes the frames of the ranges that were asked for, in order, and has
 // them opened as the budget allows.
 func (r *run) receive() error {
-	var frames [][]byte // of the newest message, not yet taken
-	for sp := range r.asked {
-		for i, e := range sp.entries {
-			for len(frames) == 0 {
-				m, err := r.rpc.Recv()
-				if err != nil {
-					return fmt.Errorf("download: %w", ended(err))
-				}
-				if m.GetFrames().GetSequence() != sp.sequence {
-					return fmt.Errorf("download: frames of question %d, expected those of %d: %w", m.GetFrames().GetSequence(), sp.sequence, errs.Invalid)
-				}
-				frames = m.GetFrames().GetFrames()
+	for {
+		select {
+		case sp, ok := <-r.asked:
+			if !ok {
+				close(r.slots)
+				close(r.received)
+				return nil
 			}
-			frame := frames[0]
-			frames = frames[1:]
-			r.d.fetched.Add(int64(len(frame)))
-			plain, err := r.budget.buffer(r.ctx, int(e.Length))
-			if err != nil {
+			if err := r.receiveRange(sp); err != nil {
 				return err
 			}
-			s := &slot{list: sp.list, position: sp.first + uint32(i), entry: e, frame: frame, plain: plain, opened: make(chan struct{}), lane: r.lane}
-			select {
-			case r.d.toOpen <- s:
-			case <-r.ctx.Done():
-				return context.Cause(r.ctx)
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+	}
+}
+
+func (r *run) receiveRange(sp span) error {
+	var frames [][]byte // of the newest message, not yet taken
+	for i, e := range sp.entries {
+		for len(frames) == 0 {
+			m, err := r.rpc.Recv()
+			if err != nil {
+				return fmt.Errorf("download: %w", ended(err))
 			}
-			r.slots <- s
+			if m.GetFrames().GetSequence() != sp.sequence {
+				return fmt.Errorf("download: frames of question %d, expected those of %d: %w", m.GetFrames().GetSequence(), sp.sequence, errs.Invalid)
+			}
+			frames = m.GetFrames().GetFrames()
 		}
-		if len(frames) != 0 {
-			return fmt.Errorf("download: %d frames too many for question %d: %w", len(frames), sp.sequence, errs.Invalid)
+		frame := frames[0]
+		frames = frames[1:]
+		r.d.fetched.Add(int64(len(frame)))
+		plain, err := r.budget.buffer(r.ctx, int(e.Length))
+		if err != nil {
+			return err
 		}
+		s := &slot{list: sp.list, position: sp.first + uint32(i), entry: e, frame: frame, plain: plain, opened: make(chan struct{}), lane: r.lane}
+		select {
+		case r.d.toOpen <- s:
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+		r.slots <- s
 	}
-	if r.ctx.Err() != nil {
-		return context.Cause(r.ctx)
+	if len(frames) != 0 {
+		return fmt.Errorf("download: %d frames too many for question %d: %w", len(frames), sp.sequence, errs.Invalid)
 	}
-	close(r.slots)
-	close(r.received)
 	return nil
 }
