@@ -110,7 +110,7 @@ func inTransaction(ctx context.Context, c *postgres.Conn, all []statement) (prob
 		}
 		if err := c.Exec(ctx, s.sql); err != nil {
 			if e := c.Exec(ctx, "ROLLBACK TO SAVEPOINT tuskvault"); e != nil {
-				return problems, errors.Join(err, e)
+				return problems, fmt.Errorf("%w; %w", err, e)
 			}
 			problems = append(problems, notSet(s, err))
 		}
@@ -228,7 +228,7 @@ func (r *restore) finish(ctx context.Context) error {
 		if ok, e := r.landed(ctx, c); ok {
 			break
 		} else if e != nil {
-			return errors.Join(err, e)
+			return fmt.Errorf("%w; %w", err, e)
 		}
 		if i == swapTries || !errors.Is(err, errs.Busy) || ctx.Err() != nil {
 			return fmt.Errorf("give it its name: %w", err)

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,9 +15,6 @@ type relation struct{ schema, name pg.Name }
 
 func (r relation) quoted() string { return r.schema.Quote() + "." + r.name.Quote() }
 func (r relation) String() string { return r.schema.Display() + "." + r.name.Display() }
-func (r relation) compare(o relation) int {
-	return cmp.Or(cmp.Compare(r.schema, o.schema), cmp.Compare(r.name, o.name))
-}
 
 // table is one table of the manifest whose rows are restored.
 type table struct {
@@ -135,8 +131,6 @@ type graphInput struct {
 	database *repo.Database
 	archive  *archive.Archive
 	noOwner  bool
-	// skipObjects leaves large objects out of the comparing.
-	skipObjects bool
 	// children are the partitions and heirs of each relation, as the target has them.
 	children map[relation][]relation
 	// references are foreign keys between tables of extensions: from -> to.

@@ -114,7 +114,6 @@ type memory struct {
 	kinds  map[seal.Name]seal.Kind
 	// before, if set, is asked before each chunk is given out.
 	before func(ctx context.Context, e repo.ListEntry) error
-	open   int
 }
 
 func newMemory() *memory {

@@ -232,7 +232,10 @@ func (w *worker) loadObjectFacts(ctx context.Context, o *repo.LargeObjects) erro
 		if len(oids) < objectBatch && alters < objectAlters {
 			return nil
 		}
-		return errors.Join(create(), alter())
+		if err := create(); err != nil {
+			return err
+		}
+		return alter()
 	})
 	if err != nil {
 		return err

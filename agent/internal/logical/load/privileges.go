@@ -101,10 +101,10 @@ func setting(s string) (name, clause string, ok bool) {
 func splitList(s string) []string {
 	var list []string
 	for i := 0; i < len(s); {
-		switch c := s[i]; {
-		case c == ' ' || c == ',' || c == '\t' || c == '\n':
+		switch s[i] {
+		case ' ', ',', '\t', '\n':
 			i++
-		case c == '"':
+		case '"':
 			text, n := quoted(s[i:])
 			list = append(list, text)
 			i += n

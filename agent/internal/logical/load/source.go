@@ -127,6 +127,7 @@ type runReader struct {
 	run   *repo.Run
 	count func(rows, bytes int64)
 
+	mu    sync.Mutex // held by Read
 	rest  []byte
 	inRow bool // in the middle of a split row
 	rows  int64
@@ -143,9 +144,21 @@ func openRun(ctx context.Context, source Source, run *repo.Run, count func(rows,
 	return r
 }
 
+// close ends the reader. When it returns no Read is under way and count is not
+// called any more: a COPY whose connection is lost leaves a read behind.
+func (r *runReader) close() {
+	r.cancel(errClosed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.puller.close()
+	r.rest = nil
+}
+
 // Read gives io.EOF only after every row of the run: any other end makes the
 // server throw away what it has.
 func (r *runReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for len(r.rest) == 0 {
 		if r.tail {
 			return 0, io.EOF

@@ -130,7 +130,9 @@ func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into rela
 			if err != nil {
 				end = "ROLLBACK"
 			}
-			err = errors.Join(err, w.conn.Exec(ctx, end))
+			if e := w.conn.Exec(ctx, end); err == nil {
+				err = e // after a failure the first error says more
+			}
 		}()
 	}
 	n, err := w.conn.CopyIn(ctx, q, r)

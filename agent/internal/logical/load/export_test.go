@@ -1,0 +1,79 @@
+package load
+
+import (
+	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// Exported for tests.
+var (
+	RolesIn     = rolesIn
+	FromDisplay = fromDisplay
+	Grants      = grants
+	ClampMemory = clampMemory
+)
+
+// Setting gives the clause that sets one setting.
+func Setting(s string) (string, bool) {
+	_, clause, ok := setting(s)
+	return clause, ok
+}
+
+// CreateStatement gives CREATE DATABASE for properties and versions.
+func CreateStatement(encoding string, p repo.DatabaseProperties, target pg.Version) string {
+	return createDatabase(&DatabasePlan{Source: &repo.Database{Encoding: encoding}, Properties: p, Temporary: "tmp"}, target)
+}
+
+// Order runs a graph with one worker at a time per step and gives the order in
+// which nodes are done. With workers > 1, as many nodes as can run at the same
+// time are taken before any is done; they share a step.
+func Order(d *repo.Database, a *archive.Archive, children map[[2]string][][2]string, workers int) ([][]string, error) {
+	in := graphInput{database: d, archive: a, children: map[relation][]relation{}, references: map[relation][]relation{}, parts: 1, blockSize: 8192}
+	key := func(k [2]string) relation { return relation{pg.Name(k[0]), pg.Name(k[1])} }
+	for p, all := range children {
+		for _, c := range all {
+			in.children[key(p)] = append(in.children[key(p)], key(c))
+		}
+	}
+	g, err := newGraph(in)
+	if err != nil {
+		return nil, err
+	}
+	s := newScheduler(g)
+	var steps [][]string
+	for {
+		var batch []*node
+		var names []string
+		s.mu.Lock()
+		for len(batch) < workers && s.pass() < archive.Passes {
+			n := s.pick(s.pass())
+			if n == nil {
+				break
+			}
+			n.state = nodeRunning
+			s.running++
+			s.count(n, 1)
+			batch = append(batch, n)
+			names = append(names, kindName(n)+n.String())
+		}
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			return steps, nil
+		}
+		steps = append(steps, names)
+		for _, n := range batch {
+			s.done(n, nil, false)
+		}
+	}
+}
+
+func kindName(n *node) string {
+	switch n.kind {
+	case nodeRun:
+		return "load "
+	case nodeVerify, nodeVerifyTree:
+		return "compare "
+	}
+	return ""
+}

@@ -1,0 +1,234 @@
+package load_test
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgtest"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+func TestIndexesFollowTheirRowsAndForeignKeysComeLast(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE SCHEMA s", "CREATE TABLE s.big (id int)", "INSERT INTO s.big SELECT generate_series(1, 50000)", "ALTER TABLE s.big ADD PRIMARY KEY (id)",
+		"CREATE TABLE s.small (id int REFERENCES s.big)", "INSERT INTO s.small VALUES (1)", "CREATE INDEX small_i ON s.small (id)",
+		"CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+		"CREATE TABLE s.p (k int) PARTITION BY LIST (k)", "CREATE TABLE s.p1 PARTITION OF s.p FOR VALUES IN (1)", "INSERT INTO s.p VALUES (1)",
+		"CREATE TRIGGER trg BEFORE INSERT ON s.p FOR EACH ROW EXECUTE FUNCTION s.f()",
+		"ALTER TABLE s.small ENABLE ROW LEVEL SECURITY", "CREATE MATERIALIZED VIEW s.mv AS SELECT count(*) FROM s.big", "GRANT SELECT ON s.big TO PUBLIC")
+	_, c := backUp(t, s, db)
+	dump, err := exec.CommandContext(t.Context(), filepath.Join(s.Bin, "pg_dump"), "-Fc", "-Z0", "-B", "--section=pre-data", "--section=post-data", "-d", s.URL(db)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Read(bytes.NewReader(dump))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := load.Order(database(c, db), a, map[[2]string][][2]string{{"s", "p"}: {{"s", "p1"}}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, step := range steps {
+		got = append(got, step...)
+	}
+	want := []string{
+		"load table s.big", "CONSTRAINT s.big big_pkey", "compare table s.big",
+		"load table s.p1", "compare table s.p1", "compare partitioned table s.p",
+		"load table s.small", "INDEX s.small_i", "compare table s.small",
+		"ROW SECURITY s.small", "TRIGGER s.p trg", "FK CONSTRAINT s.small small_id_fkey",
+		"ACL s.TABLE big", "MATERIALIZED VIEW DATA s.mv",
+	}
+	// p1 and small have one page each: which comes first does not matter.
+	slices.Sort(got[3:9])
+	slices.Sort(want[3:9])
+	got[9], got[10] = min(got[9], got[10]), max(got[9], got[10])
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	// With many workers nothing runs beside what would wait for it.
+	steps, err = load.Order(database(c, db), a, map[[2]string][][2]string{{"s", "p"}: {{"s", "p1"}}}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		if slices.Contains(step, "CONSTRAINT s.big big_pkey") && slices.Contains(step, "compare table s.big") {
+			t.Errorf("a table is read while it is locked: %v", step)
+		}
+		if i := slices.Index(step, "FK CONSTRAINT s.small small_id_fkey"); i >= 0 && len(step) > 1 && slices.ContainsFunc(step, func(n string) bool { return strings.Contains(n, "big") }) {
+			t.Errorf("a foreign key beside work on its tables: %v", step)
+		}
+	}
+}
+
+func TestRowsThatBelongToAnotherPartitionAreRoutedAgain(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE p (k int, v text) PARTITION BY RANGE (k)", "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100)",
+		"CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200)", "INSERT INTO p SELECT g, 'v' || g FROM generate_series(0, 199) g",
+		"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'", "CREATE TRIGGER t BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION no()", "CREATE INDEX ON p (v)")
+	m, c := backUp(t, s, db)
+	d := database(c, db)
+	one, two := tableOf(t, d, "p1"), tableOf(t, d, "p2")
+	one.Runs, two.Runs = two.Runs, one.Runs // as if the partitioning were another here
+	one.Fingerprint, two.Fingerprint = two.Fingerprint, one.Fingerprint
+	to := pgtest.Unique("routed")
+	out := restoreAs(t, s, m, c, db, to, nil)
+	if n := s.Query(t, to, "SELECT (SELECT count(*) FROM p1), (SELECT count(*) FROM p2), (SELECT count(*) FROM p)")[0]; strings.Join(n, " ") != "100 100 200" {
+		t.Errorf("rows: %v", n)
+	}
+	if r := out.Databases[0]; r.TablesVerified != 2 || len(out.Problems) == 0 || !strings.Contains(out.Problems[0].Reason, "routed again") {
+		t.Errorf("%+v %+v", r, out.Problems)
+	}
+	// A tree whose sum differs is found too.
+	one.Fingerprint.Add(chunk.HashRow([]byte("x")))
+	mustFail(t, s, m, c, db, errs.Corrupt, "table public.p: restored rows differ", "expected 200 rows")
+}
+
+func TestRunsInTheBinaryFormatAreLoadedAndCompared(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE w (id int, b bytea)", "INSERT INTO w SELECT g, decode(repeat('ab', g * 100000), 'hex') FROM generate_series(0, 3) g")
+	m, c := backUp(t, s, db)
+	w := tableOf(t, database(c, db), "w")
+	const wide = "(2 * pg_catalog.octet_length(b)::int8 > 150000)"
+	conn, err := postgres.Connect(t.Context(), config(s), pg.Name(db), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	w.Runs = nil
+	w.Rows, w.Fingerprint = 0, chunk.Fingerprint{}
+	for _, bin := range []bool{false, true} {
+		q, kind := "COPY (SELECT b, id FROM ONLY w WHERE NOT "+wide+") TO STDOUT", seal.KindRowsText
+		if bin {
+			q, kind = "COPY (SELECT b, id FROM ONLY w WHERE "+wide+") TO STDOUT (FORMAT binary)", seal.KindRowsBinary
+		}
+		var row []byte
+		var entries []repo.ListEntry
+		var plains [][]byte
+		run := repo.Run{Binary: bin}
+		n, err := conn.CopyOut(t.Context(), q, bin, func(p postgres.Piece) error {
+			row = append(row, p.Data...)
+			if !p.Last {
+				return nil
+			}
+			sum := chunk.Fingerprint{}
+			sum.Add(chunk.HashRow(row))
+			run.Fingerprint.Merge(sum)
+			if len(row) <= m.max {
+				entries, plains = append(entries, repo.ListEntry{Kind: kind, Rows: 1, Fingerprint: sum}), append(plains, row)
+			} else {
+				for from := 0; from < len(row); from += m.max {
+					e := repo.ListEntry{Kind: seal.KindRowPart, First: from == 0, Last: from+m.max >= len(row)}
+					if e.Last {
+						e.Rows, e.Fingerprint = 1, sum
+					}
+					entries, plains = append(entries, e), append(plains, row[from:min(from+m.max, len(row))])
+				}
+			}
+			row = nil
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Rows, run.Stream = n, m.stream(t, entries, plains)
+		if bin {
+			run.Wide = wide
+		} else {
+			w.Rows, w.Fingerprint = run.Rows, run.Fingerprint
+		}
+		w.Runs = append(w.Runs, run)
+	}
+	if w.Runs[0].Rows != 1 || w.Runs[1].Rows != 3 {
+		t.Fatalf("runs of %d and %d rows", w.Runs[0].Rows, w.Runs[1].Rows)
+	}
+	to := pgtest.Unique("wide")
+	restoreAs(t, s, m, c, db, to, nil)
+	const sum = "SELECT count(*), md5(string_agg(id || ':' || md5(b), ',' ORDER BY id)) FROM w"
+	if d := cmp.Diff(s.Query(t, db, sum), s.Query(t, to, sum)); d != "" {
+		t.Error(d)
+	}
+	w.Runs[1].Fingerprint.Add(chunk.HashRow(nil))
+	mustFail(t, s, m, c, db, errs.Corrupt, "table public.w: restored rows differ", "expected 3 rows")
+}
+
+func TestEncodingsAndProvidersComeBack(t *testing.T) {
+	s := shared.Server(t)
+	for name, c := range map[string]struct{ create, insert string }{
+		"latin1":    {"ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'", `INSERT INTO t VALUES (convert_from('\xe9', 'LATIN1'))`},
+		"sql_ascii": {"ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'", `SET client_encoding = 'SQL_ASCII'; INSERT INTO t VALUES (E'\xff\xfe')`},
+		"icu":       {"ENCODING 'UTF8' TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'", "INSERT INTO t VALUES ('é')"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := s.Database(t, c.create)
+			s.Exec(t, db, "CREATE TABLE t (v text)", c.insert)
+			m, content := backUp(t, s, db)
+			to := pgtest.Unique("enc")
+			restoreAs(t, s, m, content, db, to, nil)
+			for on, q := range map[string]string{
+				"rows":     "SELECT encode(v::bytea, 'hex') FROM t",
+				"database": "SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, daticulocale FROM pg_database WHERE datname = current_database()",
+			} {
+				if d := cmp.Diff(s.Query(t, db, q), s.Query(t, to, q)); d != "" {
+					t.Errorf("%s: %s", on, d)
+				}
+			}
+		})
+	}
+}
+
+func TestAMaterializedViewThatCannotBeFilledCostsNothingElse(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE t (i int)", "INSERT INTO t VALUES (0)", "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1 / ($1 + 1)'",
+		"CREATE MATERIALIZED VIEW mv AS SELECT f(i) FROM t", "CREATE OR REPLACE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1 / $1'")
+	m, c := backUp(t, s, db)
+	to := pgtest.Unique("mv")
+	out := restoreAs(t, s, m, c, db, to, nil)
+	if len(out.Problems) != 1 || out.Problems[0].Object != "materialized view public.mv" || !strings.Contains(out.Problems[0].Hint, "REFRESH") {
+		t.Errorf("%+v", out.Problems)
+	}
+	if n := s.Query(t, to, "SELECT relispopulated FROM pg_class WHERE relname = 'mv'")[0][0]; n != "f" {
+		t.Error("it is populated")
+	}
+}
+
+func TestProgressIsReportedUntilTheEnd(t *testing.T) {
+	s := shared.Server(t)
+	db := smallDatabase(t, s)
+	m, c := backUp(t, s, db)
+	r := &recorder{}
+	to := pgtest.Unique("progress")
+	t.Cleanup(func() { s.DropDatabase(t, to) })
+	p, err := load.Prepare(t.Context(), load.Options{Config: config(s), Source: source{m}, Reporter: r, Transferred: func() int64 { return 7 }}, c, repo.NewID(), mapping(db, to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := p.Run(t.Context()); out.Err != nil {
+		t.Fatal(out.Err)
+	}
+	last := r.progress[len(r.progress)-1]
+	want := job.Progress{Phase: "restoring", Transferred: 7, Databases: []job.DatabaseProgress{{
+		Database: to, Phase: job.PhaseDone, Rows: 6000, Bytes: p.Plan().Databases[0].Bytes, BytesTotal: p.Plan().Databases[0].Bytes, TablesDone: 2, TablesTotal: 2}}}
+	if d := cmp.Diff(want, last); d != "" {
+		t.Error(d)
+	}
+}
