@@ -25,9 +25,9 @@ const (
 
 func TestMain(m *testing.M) {
 	if folder := os.Getenv(helperVariable); folder != "" {
-		os.Exit(helper(folder)) //nolint:forbidigo // this is a main function
+		os.Exit(helper(folder))
 	}
-	os.Exit(m.Run()) //nolint:forbidigo // this is a main function
+	os.Exit(m.Run())
 }
 
 // helper prepares a folder and prints what came of it.
