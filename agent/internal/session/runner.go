@@ -21,6 +21,10 @@ import (
 // more takes no work: its controller does not listen.
 const maxPending = 100
 
+// maxKept is how long a result waits for an acknowledgement. After it no
+// controller can have a use for it: the attempt's lease ended long ago.
+const maxKept = 7 * 24 * time.Hour
+
 // stopNotice is how long a canceled executor may take before the log says that
 // it does not stop.
 const stopNotice = 30 * time.Second
@@ -89,6 +93,13 @@ func (r *runner) restore() error {
 		r.log.Error("journal entry set aside", zap.Error(e))
 	}
 	for _, e := range entries {
+		if e.Result != nil && time.Since(e.Result.Ended) > maxKept {
+			r.log.Warn("result dropped, nobody has taken it", logging.JobID(e.Ref.ID), logging.Attempt(e.Ref.Fence), zap.Time("ended", e.Result.Ended))
+			if err := r.journal.Remove(e.Ref); err != nil {
+				return err
+			}
+			continue
+		}
 		if e.Result == nil {
 			result := job.Result{Outcome: job.Failed, Err: "agent restarted while the attempt was running", Retryable: true,
 				Started: e.Started, Ended: time.Now()}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/journal"
 	"github.com/tuskvault/tuskvault/agent/internal/session"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pki"
@@ -187,6 +188,28 @@ func TestAnAttemptCutOffByARestartIsReportedAsFailedAndRetryable(t *testing.T) {
 			t.Error(err)
 		}
 		c.stop()
+	})
+}
+
+func TestAResultThatNobodyTookForAWeekIsDropped(t *testing.T) {
+	bubble(t, func(t *testing.T, c *controller, a *agent, e *executor) {
+		if err := a.end(); err != nil {
+			t.Fatal(err)
+		}
+		for i, age := range []time.Duration{6 * 24 * time.Hour, 8 * 24 * time.Hour} {
+			entry := journal.Entry{Ref: job.Ref{ID: repo.NewID(), Fence: repo.Fence{Epoch: 1, Counter: uint64(i)}}, Kind: job.KindBackup}
+			if err := a.options.Journal.End(entry, job.Result{Outcome: job.Failed, Ended: time.Now().Add(-age)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.start()
+		settle(time.Second)
+		if h := c.last(); len(h.results) != 1 || h.results[0].GetAttempt().GetCounter() != 0 {
+			t.Errorf("results %v, want that of six days ago", h.results)
+		}
+		if n := len(a.entries()); n != 0 {
+			t.Errorf("%d entries left", n)
+		}
 	})
 }
 
