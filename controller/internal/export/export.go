@@ -1,0 +1,140 @@
+// Package export ships what the catalog has in its outbox to the catalog log in
+// the store, record by record, in order.
+//
+// It decides only when: a synchronous change at once, the rest gathered for up
+// to AsyncDelay. What a record holds, and that it is the same after a crash, is
+// the catalog's; that nobody else writes the log is repo.Log's.
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// AsyncDelay is how long asynchronous changes are gathered before they are
+// shipped together. With the put it stays below the five seconds promised.
+const AsyncDelay = 2 * time.Second
+
+// The pause after a failed put: it doubles from the first to the last.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+)
+
+// Catalog is what is shipped. *catalog.Catalog implements it.
+type Catalog interface {
+	Changed() <-chan struct{}
+	NextShipment(ctx context.Context) (catalog.Shipment, bool, error)
+	Shipped(ctx context.Context, s catalog.Shipment, head catalog.Witness) error
+	Waiting(ctx context.Context) (age time.Duration, synchronous bool, err error)
+	StopWriting(cause error)
+}
+
+// Log is where it goes. *repo.Log implements it.
+type Log interface {
+	Append(ctx context.Context, class repo.LogClass, payload []byte) (repo.Witness, error)
+}
+
+// Exporter ships the outbox.
+type Exporter struct {
+	catalog Catalog
+	log     Log
+	logger  *zap.Logger
+}
+
+// New makes an exporter; Run gives it life.
+func New(c Catalog, l Log, logger *zap.Logger) *Exporter {
+	return &Exporter{catalog: c, log: l, logger: logger.Named("export")}
+}
+
+// Run ships until ctx ends, then ships what is left as far as one try goes. A
+// conflict in the log means that another controller has taken over: nothing
+// may be written any more, and Run returns it to stop the whole program.
+func (e *Exporter) Run(ctx context.Context) error {
+	pause := firstPause
+	for {
+		err := e.shipAll(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return e.last(ctx)
+		case errors.Is(err, errs.Conflict):
+			e.catalog.StopWriting(err)
+			return fmt.Errorf("export the catalog: %w", err)
+		case err != nil:
+			e.logger.Warn("catalog changes not in the store, will try again", zap.Error(err), zap.Duration("pause", pause))
+			wait(ctx, pause, nil)
+			pause = min(2*pause, lastPause)
+			continue
+		}
+		pause = firstPause
+		e.gather(ctx)
+	}
+}
+
+// last ships what is left when the program stops: what nobody waits for is in
+// the file and would be shipped by the next start, but the store is better.
+func (e *Exporter) last(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := e.shipAll(ctx); err != nil {
+		e.logger.Warn("catalog changes not in the store, the next start ships them", zap.Error(err))
+	}
+	return nil
+}
+
+// shipAll ships until the outbox is empty.
+func (e *Exporter) shipAll(ctx context.Context) error {
+	for {
+		s, ok, err := e.catalog.NextShipment(ctx)
+		if err != nil || !ok {
+			return err
+		}
+		class := repo.LogAsynchronous
+		if s.Synchronous {
+			class = repo.LogSynchronous
+		}
+		w, err := e.log.Append(ctx, class, s.Payload)
+		if err != nil {
+			return err
+		}
+		head := catalog.Witness{Repository: w.Repository, Epoch: w.Epoch, Number: w.Number, Hash: w.Hash, Seen: time.Now().UTC()}
+		if err := e.catalog.Shipped(ctx, s, head); err != nil {
+			return err
+		}
+	}
+}
+
+// gather returns when something is to be shipped: at once when somebody waits
+// for it, else when the oldest change is AsyncDelay old.
+func (e *Exporter) gather(ctx context.Context) {
+	for ctx.Err() == nil {
+		age, synchronous, err := e.catalog.Waiting(ctx)
+		if err != nil || synchronous || age >= AsyncDelay {
+			return
+		}
+		if age == 0 {
+			wait(ctx, time.Minute, e.catalog.Changed())
+		} else {
+			wait(ctx, AsyncDelay-age, e.catalog.Changed())
+		}
+	}
+}
+
+// wait waits for a time, a signal or the end.
+func wait(ctx context.Context, d time.Duration, signal <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-signal:
+	case <-ctx.Done():
+	}
+}
