@@ -141,24 +141,15 @@ func makeCatalog(ctx context.Context, c *Config, r *repo.Repository, epoch uint6
 	if err != nil {
 		return err
 	}
-	cat, err := catalog.Open(ctx, c.catalogFile())
+	meta := catalog.Meta{Repository: r.ID(), Epoch: epoch, Name: c.Name, Created: now}
+	// Nothing exports yet: the change waits in the outbox for the first start.
+	cat, err := catalog.Create(ctx, c.catalogFile(), meta, catalog.Options{Detached: true})
 	if err != nil {
-		return err
+		return fmt.Errorf("init: %w", err)
 	}
 	operator := catalog.Operator{Name: FirstOperator, Role: catalog.RoleAdmin, Created: now, CreatedBy: "init",
 		Certificates: []catalog.Certificate{{Fingerprint: sha256.Sum256(chain.Leaf.Raw), Issued: now, Expires: chain.Leaf.NotAfter}}}
-	// The log does not run yet: the change waits in the outbox for the first start.
-	err = cat.Update(ctx, catalog.Async, func(tx *catalog.Tx) error {
-		meta, err := tx.Meta()
-		if err != nil {
-			return err
-		}
-		meta.Repository, meta.Epoch, meta.Name, meta.Created = r.ID(), epoch, c.Name, now
-		if err := tx.PutMeta(meta); err != nil {
-			return err
-		}
-		return tx.PutOperator(operator)
-	})
+	err = cat.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error { return tx.PutOperator(operator) })
 	if err := errors.Join(err, cat.Close()); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}

@@ -11,6 +11,7 @@ func toJob(j Job) *catalogpb.Job {
 		Started: stamp(j.Started), Ended: stamp(j.Ended), CreatedBy: j.CreatedBy, Message: j.Message, Attempts: j.Attempts,
 		Current: toFence(j.Current), NextAttempt: stamp(j.NextAttempt), CancelRequested: j.CancelRequested,
 		CancelReason: j.CancelReason, CancelBy: j.CancelBy, Incomplete: j.Incomplete, Result: toResult(j.Result),
+		Doubt: j.Doubt, Ending: catalogpb.JobState(j.Ending),
 	}
 	switch {
 	case j.Backup != nil:
@@ -29,6 +30,7 @@ func fromJob(d *decoder, p *catalogpb.Job) Job {
 		Message: p.GetMessage(), Attempts: p.GetAttempts(), Current: fromFence(p.GetCurrent()), NextAttempt: moment(p.GetNextAttempt()),
 		CancelRequested: p.GetCancelRequested(), CancelReason: p.GetCancelReason(), CancelBy: p.GetCancelBy(),
 		Incomplete: p.GetIncomplete(), Result: fromResult(p.GetResult()),
+		Doubt: p.GetDoubt(), Ending: JobState(p.GetEnding()),
 	}
 	if b := p.GetBackup(); b != nil {
 		j.Backup = fromBackup(b)

@@ -131,6 +131,23 @@ func (tx *Tx) Attempts(job repo.JobID, last int) ([]Attempt, error) {
 	return out, nil
 }
 
+// TrimAttempts deletes all but the newest attempts of a job, keep of them.
+func (tx *Tx) TrimAttempts(job repo.JobID, keep int) error {
+	var old [][]byte
+	c := tx.cursor(bucketAttempts)
+	for k, _ := lastWith(c, job[:]); k != nil && bytes.HasPrefix(k, job[:]); k, _ = c.Prev() {
+		if keep--; keep < 0 {
+			old = append(old, bytes.Clone(k))
+		}
+	}
+	for _, k := range old {
+		if err := tx.delete(bucketAttempts, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // MaxLogLines bounds the log of a job: a day of a line each 10 seconds. The
 // oldest lines go first.
 const MaxLogLines = 10_000

@@ -144,6 +144,11 @@ type Job struct {
 	CancelReason, CancelBy string
 	// Incomplete tells that the snapshot exists and lacks something asked for.
 	Incomplete bool
+	// Doubt tells that an attempt has tried to make the snapshot exist: the job cannot end
+	// without one before the store holds an abort marker in its place.
+	Doubt bool
+	// Ending is the state the job gets once that marker is there, 0 when it is not ending.
+	Ending JobState
 	// Result is the report of the last attempt that sent one.
 	Result *Result
 }

@@ -20,6 +20,10 @@ type Tx struct {
 	changes []*catalogpb.Change
 }
 
+// Order gives a number that grows with each read-write transaction: whoever
+// keeps what a transaction wrote in memory can tell which of two is newer.
+func (tx *Tx) Order() int { return tx.bolt.ID() }
+
 func (tx *Tx) bucket(b bucket) *bbolt.Bucket {
 	found := tx.bolt.Bucket([]byte(b))
 	if found == nil {

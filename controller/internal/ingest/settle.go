@@ -41,7 +41,7 @@ func (s *Server) settle(ctx context.Context, c Committing, outcome repo.Outcome)
 		}
 		return fmt.Errorf("snapshot %s was given up before: %w", c.Job, errs.Conflict)
 	case repo.OutcomeDone, repo.OutcomeSuperseded:
-		snap, err := s.describe(ctx, c)
+		snap, err := s.Describe(ctx, c)
 		if errors.Is(err, errs.NotFound) {
 			return fmt.Errorf("snapshot %s: the store took it and does not have it: %v: %w", c.Job, err, errs.Unavailable) //nolint:errorlint // replaces the kind
 		}
@@ -59,8 +59,8 @@ func (s *Server) settle(ctx context.Context, c Committing, outcome repo.Outcome)
 	return fmt.Errorf("snapshot %s: the store does not say what became of it: %w", c.Job, errs.Unavailable)
 }
 
-// describe reads a snapshot from the store and tells what the catalog keeps of it.
-func (s *Server) describe(ctx context.Context, c Committing) (Snapshot, error) {
+// Describe reads a snapshot from the store and tells what the catalog keeps of it.
+func (s *Server) Describe(ctx context.Context, c Committing) (Snapshot, error) {
 	d, err := s.domain(ctx, c.Domain)
 	if err != nil {
 		return Snapshot{}, err

@@ -1,271 +1,289 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
-	"github.com/tuskvault/tuskvault/controller/internal/catalog"
-	"github.com/tuskvault/tuskvault/internal/repo"
-	"github.com/tuskvault/tuskvault/internal/seal"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-var errTODO = errors.New("job: not written yet")
-
-// Dispatcher reaches agents that have a session. Its methods never block and
-// may drop what they are told: everything is found again from the catalog when
-// the agent calls Reconcile or its session asks Lease.
-type Dispatcher interface {
-	// Wake tells that the agent may have work: its session calls Lease until there is none.
-	Wake(agent repo.AgentID)
-	// Cancel tells the agent to stop an attempt within seconds.
-	Cancel(agent repo.AgentID, ref Ref, reason string)
-}
-
-// Presence is what the store holds under a job's key.
-type Presence int
-
-// What may be there.
-const (
-	// Absent: nothing.
-	Absent Presence = iota
-	// Present: a snapshot.
-	Present
-	// Aborted: an abort marker; no snapshot can ever be there.
-	Aborted
-)
-
-// Store tells what the repository holds under the key of a job.
-type Store interface {
-	// Find looks. With Present, the snapshot record is filled as far as the object says.
-	Find(ctx context.Context, instance repo.InstanceID, job repo.JobID) (Presence, catalog.Snapshot, error)
-	// Abort puts an abort marker, so that no put still on its way can make a snapshot, and
-	// answers what is there then: Aborted, or Present when a snapshot was faster.
-	Abort(ctx context.Context, instance repo.InstanceID, job repo.JobID, fence repo.Fence) (Presence, catalog.Snapshot, error)
-}
-
-// Ref names one attempt.
-type Ref struct {
-	// Job it is of.
-	Job repo.JobID
-	// Fence is its fencing number.
-	Fence repo.Fence
-}
-
-// Options are the rules of time and number.
+// Options are the rules of time and number; zero values mean the defaults.
 type Options struct {
-	// Epoch of the controller.
-	Epoch uint64
-	// Lease is how long an attempt lives without a heartbeat.
+	// Lease is how long an attempt lives without a heartbeat; 2 minutes by default.
 	Lease time.Duration
-	// Attempts is the largest number of attempts of a job.
+	// Attempts is the largest number of attempts of a job; 3 by default.
 	Attempts int
-	// Backoff is the pause before the second attempt; it doubles with each.
+	// Backoff is the pause before the second attempt, which doubles with each; 10 s by default.
 	Backoff time.Duration
-	// PerAgent is the largest number of live attempts of one agent.
+	// PerAgent is the largest number of live attempts of one agent; 4 by default. One instance
+	// never has more than one.
 	PerAgent int
 }
 
-// Manager runs jobs.
-type Manager struct{}
+// Times that nobody needs to set.
+const (
+	// closingPatience is how long a job whose snapshot exists waits for its agent's last report.
+	closingPatience = 30 * time.Second
+	// cancelPatience is how long an agent may take to stop before its attempt is given up. It is
+	// told again with each heartbeat.
+	cancelPatience = time.Minute
+	// resultPatience is how long a reconnected agent that no longer runs an attempt has to send
+	// the result that it may still hold.
+	resultPatience = 15 * time.Second
+	// maxBackoff bounds the pause between attempts.
+	maxBackoff = 10 * time.Minute
+	// settleEvery is the pause before the store is asked again what became of a snapshot, and
+	// storeTimeout bounds one question.
+	settleEvery  = 30 * time.Second
+	storeTimeout = time.Minute
+	// retryEvery is the pause after the catalog could not be written.
+	retryEvery = 5 * time.Second
+)
 
-// New makes a Manager; Run gives it life.
-func New(cat *catalog.Catalog, store Store, opts Options, log *zap.Logger) (*Manager, error) {
-	return nil, errTODO
+// Bounds of number.
+const (
+	// keepAttempts is how many attempts of a job are kept: an agent that is always busy
+	// makes one a back-off.
+	keepAttempts = 20
+	// maxUnfinished bounds the jobs that have not ended; each takes a few hundred bytes
+	// of memory.
+	maxUnfinished = 100_000
+	// maxWatchers bounds the calls of Watch at a time.
+	maxWatchers = 1024
+)
+
+// Manager runs jobs. Its methods may be called concurrently, after Recover.
+type Manager struct {
+	catalog  *catalog.Catalog
+	store    Store
+	opts     Options
+	log      *zap.Logger
+	dispatch Dispatcher
+	kick     chan struct{} // of 1: the earliest due time may have changed
+	settling chan struct{} // of 1: a job waits for the store
+
+	mu       sync.Mutex
+	jobs     map[repo.JobID]*entry
+	watchers map[repo.JobID]map[chan struct{}]struct{}
+	watching int
 }
 
-// Attach names the dispatcher. It must be called before Run.
-func (m *Manager) Attach(d Dispatcher) {}
+// entry is what is kept in memory of a job that has not ended.
+type entry struct {
+	order    int // of the transaction that wrote it
+	id       repo.JobID
+	kind     catalog.JobKind
+	state    catalog.JobState
+	agent    repo.AgentID
+	instance repo.InstanceID
+	created  time.Time
+	current  repo.Fence
+	cancel   bool
+	reason   string
+	ending   bool
+	next     time.Time // earliest time of the next attempt
 
-// Run resolves what a former process left, then keeps time until ctx ends.
-func (m *Manager) Run(ctx context.Context) error { return errTODO }
-
-// Spec is a job to be made.
-type Spec struct {
-	// ID is client-chosen.
-	ID repo.JobID
-	// Instance that works.
-	Instance repo.InstanceID
-	// Exactly one of Backup and Restore is set.
-	Backup  *catalog.BackupSpec
-	Restore *catalog.RestoreSpec
-	// By is the identity that asks.
-	By string
+	due      time.Time // when something happens if nothing else does; zero: never
+	until    time.Time // due is never moved beyond this; zero: no bound
+	heard    int       // grows whenever due is moved by news of the attempt
+	settle   bool      // waits for keepSettling
+	unknown  bool      // its agent came back without it
+	progress *Progress
+	busy     int // rejections in a row
 }
 
-// Offer is an attempt that was leased to an agent.
-type Offer struct {
-	// Ref is the attempt.
-	Ref Ref
-	// Job with what to do.
-	Job catalog.Job
-	// Instance that works.
-	Instance catalog.Instance
-	// Domain whose chunks the attempt may write or read.
-	Domain seal.DomainID
-	// Snapshot to restore from; zero for a backup.
-	Snapshot catalog.Snapshot
+func (e *entry) ref() Ref { return Ref{Job: e.id, Fence: e.current} }
+
+// live tells whether an agent holds an attempt.
+func (e *entry) live() bool {
+	switch e.state {
+	case catalog.JobLeased, catalog.JobRunning, catalog.JobCommitting, catalog.JobCommitted:
+		return !e.ending
+	}
+	return false
 }
 
-// Grant is what an attempt may do on the data path.
-type Grant struct {
-	// Ref is the attempt.
-	Ref Ref
-	// Kind of its job.
-	Kind catalog.JobKind
-	// Agent and Instance that work.
-	Agent    repo.AgentID
-	Instance repo.InstanceID
-	// Domain whose chunks may be written (backup) or read (restore).
-	Domain seal.DomainID
-	// Snapshot that may be read, for a restore.
-	Snapshot catalog.Snapshot
-	// DryRun: the attempt changes nothing.
-	DryRun bool
+// New makes a Manager. Attach and Recover come next, then Run gives it life.
+func New(c *catalog.Catalog, store Store, opts Options, log *zap.Logger) *Manager {
+	opts.Lease = cmp.Or(opts.Lease, 2*time.Minute)
+	opts.Attempts = cmp.Or(opts.Attempts, 3)
+	opts.Backoff = cmp.Or(opts.Backoff, 10*time.Second)
+	opts.PerAgent = cmp.Or(opts.PerAgent, 4)
+	return &Manager{catalog: c, store: store, opts: opts, log: log.Named("job"), dispatch: nobody{},
+		kick: make(chan struct{}, 1), settling: make(chan struct{}, 1),
+		jobs: make(map[repo.JobID]*entry), watchers: make(map[repo.JobID]map[chan struct{}]struct{})}
 }
 
-// Progress is how far an attempt is.
-type Progress struct {
-	// Phase of the whole.
-	Phase string
-	// Databases, one row each, at most MaxProgressDatabases.
-	Databases []DatabaseProgress
-	// TransferredBytes so far, sealed.
-	TransferredBytes int64
-	// Blocked are sessions that wait behind our locks, for people.
-	Blocked []string
-	// Time by the agent's clock.
-	Time time.Time
+// nobody stands in for a dispatcher until one is attached.
+type nobody struct{}
+
+func (nobody) Wake(repo.AgentID)                {}
+func (nobody) Cancel(repo.AgentID, Ref, string) {}
+
+// Attach names the dispatcher. It must be called before Recover and Run.
+func (m *Manager) Attach(d Dispatcher) { m.dispatch = d }
+
+// Recover takes up what a former process left; it must have returned nil before
+// any other method is called. Live attempts get one whole lease for their agents
+// to come back; queued jobs wait for their time; the store is asked about each
+// job that was committing, and a snapshot that exists is recorded. A store that
+// does not answer is asked again by Run.
+func (m *Manager) Recover(ctx context.Context) error {
+	var committing []repo.JobID
+	err := m.catalog.View(ctx, func(tx *catalog.Tx) error {
+		for j, err := range tx.JobsIn(catalog.JobQueued, catalog.JobLeased, catalog.JobRunning, catalog.JobCommitting, catalog.JobCommitted) {
+			if err != nil {
+				return err
+			}
+			m.remember(j, 0)
+			if j.State == catalog.JobCommitting {
+				committing = append(committing, j.ID)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("recover jobs: %w", err)
+	}
+	for _, id := range committing {
+		if err := m.settle(ctx, id, false); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("recover jobs: %w", err)
+			}
+			m.log.Warn("snapshot not resolved, will try again", zap.Stringer("job_id", id), zap.Error(err))
+		}
+	}
+	return nil
 }
 
-// DatabaseProgress is how far one database is.
-type DatabaseProgress struct {
-	// Database in display form; for a restore the target's name.
-	Database string
-	// Phase, for example "data".
-	Phase string
-	// RowsDone, BytesDone and BytesTotal (0 when unknown).
-	RowsDone, BytesDone, BytesTotal int64
-	// TablesDone of TablesTotal.
-	TablesDone, TablesTotal int32
+// Run keeps time until ctx ends: leases that run out, attempts that are due, and
+// questions to the store about snapshots that may or may not exist.
+func (m *Manager) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.keepTime(ctx) })
+	g.Go(func() error { return m.keepSettling(ctx) })
+	return g.Wait()
 }
 
-// View is a job with what is only known live.
-type View struct {
-	// Job as journaled.
-	Job catalog.Job
-	// Attempts, oldest first, at most the last 20.
-	Attempts []catalog.Attempt
-	// Progress of the live attempt, nil when there is none.
-	Progress *Progress
+func (m *Manager) keepTime(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.kick:
+		case <-timer.C:
+		}
+		due, next := m.takeDue(time.Now())
+		for _, e := range due {
+			m.happen(ctx, e)
+		}
+		timer.Reset(next)
+	}
 }
 
-// Create journals a job and queues it. The same spec again gives the same job; another spec
-// under the same id is Conflict.
-func (m *Manager) Create(ctx context.Context, spec Spec) (catalog.Job, error) {
-	return catalog.Job{}, errTODO
+// takeDue gives copies of the entries whose time has come, and how long it is
+// until the next one's. An entry comes again after retryEvery, unless what it
+// waited for has happened until then.
+func (m *Manager) takeDue(now time.Time) (due []entry, next time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next = time.Hour
+	for _, e := range m.jobs {
+		if e.due.IsZero() {
+			continue
+		}
+		if !e.due.After(now) {
+			due = append(due, *e)
+			e.due = now.Add(retryEvery)
+			if e.state == catalog.JobQueued {
+				e.due = time.Time{} // sessions ask by themselves from now on
+			}
+		}
+		if !e.due.IsZero() {
+			next = min(next, e.due.Sub(now))
+		}
+	}
+	return due, next
 }
 
-// Lease gives the agent its next attempt, or false when there is none now.
-func (m *Manager) Lease(ctx context.Context, agent repo.AgentID) (Offer, bool, error) {
-	return Offer{}, false, errTODO
+// happen does what is due.
+func (m *Manager) happen(ctx context.Context, e entry) {
+	var err error
+	switch e.state {
+	case catalog.JobQueued:
+		m.dispatch.Wake(e.agent)
+	case catalog.JobCommitting:
+		m.askStore(e.id)
+	default:
+		err = m.expire(ctx, e)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.log.Warn("job not moved on, will try again", zap.Stringer("job_id", e.id), zap.Error(err))
+	}
 }
 
-// Accept notes that the agent takes the attempt.
-func (m *Manager) Accept(ctx context.Context, agent repo.AgentID, ref Ref) error { return errTODO }
-
-// Reject notes that it does not.
-func (m *Manager) Reject(ctx context.Context, agent repo.AgentID, ref Ref, reason string, retryable bool) error {
-	return errTODO
+// expire ends what did not come in time.
+func (m *Manager) expire(ctx context.Context, e entry) error {
+	why := fmt.Sprintf("the agent was silent for %s", m.opts.Lease)
+	switch {
+	case e.state == catalog.JobCommitted:
+		why = "the agent made the snapshot and did not report its end"
+	case e.unknown:
+		why = "the agent came back and does not know it any more"
+	case e.cancel:
+		why = "canceled: " + e.reason
+	}
+	_, err := m.change(ctx, e.id, func(c *change) error {
+		if c.job.Current != e.current || c.job.State != e.state || !m.unheard(e) {
+			return errUnchanged // it was heard of meanwhile
+		}
+		return c.fire(EventExpired, why)
+	})
+	if errors.Is(err, errs.NotFound) {
+		m.forget(e.id)
+		return nil
+	}
+	return err
 }
 
-// Progress keeps the newest progress, in memory.
-func (m *Manager) Progress(agent repo.AgentID, ref Ref, p Progress) error { return errTODO }
-
-// Log keeps lines, bounded.
-func (m *Manager) Log(ctx context.Context, agent repo.AgentID, ref Ref, lines ...catalog.LogLine) error {
-	return errTODO
+// unheard tells whether nothing was heard of a job since the entry was copied.
+func (m *Manager) unheard(e entry) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.jobs[e.id]
+	return now != nil && now.heard == e.heard
 }
 
-// Result journals the end of an attempt. It is idempotent; a nil answer means that the agent
-// may forget the attempt, also when the report came too late to count.
-func (m *Manager) Result(ctx context.Context, agent repo.AgentID, ref Ref, r catalog.Result) error {
-	return errTODO
+// askStore lets keepSettling find out what became of a job's snapshot.
+func (m *Manager) askStore(id repo.JobID) {
+	m.mu.Lock()
+	if e := m.jobs[id]; e != nil {
+		e.settle, e.due = true, time.Now().Add(settleEvery)
+	}
+	m.mu.Unlock()
+	signal(m.settling)
 }
 
-// ExtendLease renews the leases of what the agent is running and returns those attempts that
-// it must stop.
-func (m *Manager) ExtendLease(ctx context.Context, agent repo.AgentID, running []Ref) (abandon []Ref, err error) {
-	return nil, errTODO
+func (m *Manager) forget(id repo.JobID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, id)
 }
 
-// Reconcile takes what a new session says it is running: known attempts go on, attempts that
-// the agent does not know any more are lost at once, and those it must stop are returned.
-func (m *Manager) Reconcile(ctx context.Context, agent repo.AgentID, running []Ref) (abandon []Ref, err error) {
-	return nil, errTODO
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
-
-// Revoke ends the agent's live attempts and fails what is queued for it.
-func (m *Manager) Revoke(ctx context.Context, agent repo.AgentID, reason string) error {
-	return errTODO
-}
-
-// Cancel asks a job to stop.
-func (m *Manager) Cancel(ctx context.Context, id repo.JobID, by, reason string) (catalog.Job, error) {
-	return catalog.Job{}, errTODO
-}
-
-// Get shows one job.
-func (m *Manager) Get(ctx context.Context, id repo.JobID) (View, error) { return View{}, errTODO }
-
-// Live gives the newest progress of a job's live attempt.
-func (m *Manager) Live(id repo.JobID) (Progress, bool) { return Progress{}, false }
-
-// Watch calls fn with the job now and after changes, several of which may become one call,
-// and returns nil after fn has seen a terminal state.
-func (m *Manager) Watch(ctx context.Context, id repo.JobID, fn func(View) error) error {
-	return errTODO
-}
-
-// Authorize tells what an attempt may do now: Denied for a foreign agent, Conflict for an
-// attempt that is not current or has ended, NotFound for an unknown job.
-func (m *Manager) Authorize(ctx context.Context, agent repo.AgentID, ref Ref) (Grant, error) {
-	return Grant{}, errTODO
-}
-
-// PackIntent journals packs about to be put; Conflict when the attempt is not current any more.
-func (m *Manager) PackIntent(ctx context.Context, ref Ref, packs ...catalog.Pack) error {
-	return errTODO
-}
-
-// PackStored notes that packs are durable in the store.
-func (m *Manager) PackStored(ctx context.Context, ref Ref, packs ...catalog.PackID) error {
-	return errTODO
-}
-
-// PacksOf gives all packs of a job, of all its attempts.
-func (m *Manager) PacksOf(ctx context.Context, job repo.JobID) ([]catalog.Pack, error) {
-	return nil, errTODO
-}
-
-// MarkIndexed notes that the packs' chunks are in an index file.
-func (m *Manager) MarkIndexed(ctx context.Context, job repo.JobID, packs ...catalog.PackID) error {
-	return errTODO
-}
-
-// Committing journals that the attempt is about to put the snapshot object of this hash.
-// Canceled when an operator asked it to stop, Conflict when it is not current.
-func (m *Manager) Committing(ctx context.Context, ref Ref, object [32]byte) error { return errTODO }
-
-// Committed journals the snapshot that the attempt made. Idempotent.
-func (m *Manager) Committed(ctx context.Context, ref Ref, s catalog.Snapshot) error { return errTODO }
-
-// Superseded journals that the store holds the snapshot of another attempt of the job.
-func (m *Manager) Superseded(ctx context.Context, ref Ref, winner catalog.Snapshot) error {
-	return errTODO
-}
-
-// Unknown tells that the caller has given up asking the store whether the snapshot exists;
-// the Manager goes on asking.
-func (m *Manager) Unknown(ctx context.Context, ref Ref) error { return errTODO }

@@ -403,7 +403,11 @@ type Job struct {
 	// Whether the snapshot lacks something asked for.
 	Incomplete bool `protobuf:"varint,21,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
 	// Report of the last attempt that sent one.
-	Result        *Result `protobuf:"bytes,22,opt,name=result,proto3" json:"result,omitempty"`
+	Result *Result `protobuf:"bytes,22,opt,name=result,proto3" json:"result,omitempty"`
+	// Whether an attempt has tried to make the snapshot exist.
+	Doubt bool `protobuf:"varint,23,opt,name=doubt,proto3" json:"doubt,omitempty"`
+	// State it gets once an abort marker is in the store.
+	Ending        JobState `protobuf:"varint,24,opt,name=ending,proto3,enum=tuskvault.catalog.v1.JobState" json:"ending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +605,20 @@ func (x *Job) GetResult() *Result {
 		return x.Result
 	}
 	return nil
+}
+
+func (x *Job) GetDoubt() bool {
+	if x != nil {
+		return x.Doubt
+	}
+	return false
+}
+
+func (x *Job) GetEnding() JobState {
+	if x != nil {
+		return x.Ending
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
 }
 
 type isJob_Work interface {
@@ -1519,7 +1537,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\x1etuskvault/catalog/v1/job.proto\x12\x14tuskvault.catalog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x05Fence\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\acounter\x18\x02 \x01(\x04R\acounter\"\xa5\a\n" +
+	"\acounter\x18\x02 \x01(\x04R\acounter\"\xf3\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.tuskvault.catalog.v1.JobKindR\x04kind\x124\n" +
@@ -1547,7 +1565,9 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"incomplete\x18\x15 \x01(\bR\n" +
 	"incomplete\x124\n" +
-	"\x06result\x18\x16 \x01(\v2\x1c.tuskvault.catalog.v1.ResultR\x06resultB\x06\n" +
+	"\x06result\x18\x16 \x01(\v2\x1c.tuskvault.catalog.v1.ResultR\x06result\x12\x14\n" +
+	"\x05doubt\x18\x17 \x01(\bR\x05doubt\x126\n" +
+	"\x06ending\x18\x18 \x01(\x0e2\x1e.tuskvault.catalog.v1.JobStateR\x06endingB\x06\n" +
 	"\x04work\"\x8d\x02\n" +
 	"\n" +
 	"BackupSpec\x12\x1c\n" +
@@ -1708,28 +1728,29 @@ var file_tuskvault_catalog_v1_job_proto_depIdxs = []int32{
 	4,  // 7: tuskvault.catalog.v1.Job.current:type_name -> tuskvault.catalog.v1.Fence
 	15, // 8: tuskvault.catalog.v1.Job.next_attempt:type_name -> google.protobuf.Timestamp
 	10, // 9: tuskvault.catalog.v1.Job.result:type_name -> tuskvault.catalog.v1.Result
-	16, // 10: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
-	16, // 11: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
-	8,  // 12: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
-	4,  // 13: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
-	2,  // 14: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
-	15, // 15: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	15, // 16: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
-	4,  // 17: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
-	3,  // 18: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
-	11, // 19: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
-	12, // 20: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
-	13, // 21: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
-	15, // 22: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
-	15, // 23: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
-	16, // 24: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	4,  // 25: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
-	15, // 26: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	1,  // 10: tuskvault.catalog.v1.Job.ending:type_name -> tuskvault.catalog.v1.JobState
+	16, // 11: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
+	16, // 12: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
+	8,  // 13: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
+	4,  // 14: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
+	2,  // 15: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
+	15, // 16: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	15, // 17: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	4,  // 18: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
+	3,  // 19: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
+	11, // 20: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
+	12, // 21: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
+	13, // 22: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
+	15, // 23: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
+	15, // 24: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
+	16, // 25: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	4,  // 26: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
+	15, // 27: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_job_proto_init() }

@@ -1,0 +1,259 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/tuskvault/tuskvault/controller/internal/api"
+	"github.com/tuskvault/tuskvault/controller/internal/audit"
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/export"
+	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/ingest"
+	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/vault"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/logging"
+	"github.com/tuskvault/tuskvault/internal/pki"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/rpc"
+	"github.com/tuskvault/tuskvault/internal/version"
+)
+
+// Controller is one controller program.
+type Controller struct {
+	config  Config
+	logging *logging.Logging
+	log     *zap.Logger
+	started time.Time
+}
+
+// New makes a controller. Nothing is opened before Run.
+func New(c Config, l *logging.Logging) *Controller {
+	return &Controller{config: c, logging: l, log: l.Log}
+}
+
+// Run opens everything, serves until ctx ends, and closes in the reverse order:
+// first no new call is taken, then sessions end, packs under way become durable,
+// what was journaled is shipped to the store, and the catalog is closed last. It
+// returns nil after a stop that was asked for, and errs.Conflict when another
+// controller has taken the store over.
+func (c *Controller) Run(ctx context.Context) (err error) {
+	c.started = time.Now()
+	unlock, err := lockFolder(c.config.lockFile())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	repository, err := c.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	cat, err := catalog.Open(ctx, c.config.catalogFile(), catalog.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cat.Close()) }()
+	w, err := c.wire(ctx, repository, cat)
+	if err != nil {
+		return err
+	}
+	return w.run(ctx)
+}
+
+// openRepository opens the store and unlocks the repository in it.
+func (c *Controller) openRepository(ctx context.Context) (*repo.Repository, error) {
+	if c.config.Store == "" {
+		return nil, fmt.Errorf("open repository: no store is named, in %s or by --store: %w", DecisionsFile(c.config.StateDir), errs.Invalid)
+	}
+	u, err := unlocker(c.config.Unlock)
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore(c.config.Store, false)
+	if err != nil {
+		return nil, err
+	}
+	return repo.Open(ctx, store, u)
+}
+
+// wired is everything that runs, put together.
+type wired struct {
+	controller *Controller
+	repository *repo.Repository
+	meta       catalog.Meta
+	exporter   *export.Exporter
+	manager    *job.Manager
+	hub        *fleet.Hub
+	trail      *audit.Service
+	authorizer *api.Authorizer
+	ingest     *ingest.Server
+	server     *grpc.Server
+}
+
+// wire makes every part and names each to those that need it. Nothing runs yet.
+func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.Catalog) (*wired, error) {
+	w := &wired{controller: c, repository: r}
+	if err := cat.View(ctx, func(tx *catalog.Tx) (err error) { w.meta, err = tx.Meta(); return err }); err != nil {
+		return nil, err
+	}
+	if w.meta.Repository != r.ID() {
+		return nil, fmt.Errorf("open catalog %s: it is of repository %s, the store holds %s: %w", c.config.catalogFile(), w.meta.Repository.Short(), r.ID().Short(), errs.Conflict)
+	}
+	log, err := c.openLog(ctx, r, w.meta)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := openAuthority(ctx, r, w.meta.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	jobs, keys := c.config.Jobs, vault.New(r)
+	w.exporter = export.New(cat, log, c.log)
+	w.trail = audit.New(cat, c.log)
+	found := &snapshots{repository: r, catalog: cat}
+	w.manager = job.New(cat, found, job.Options{Lease: jobs.Lease, Attempts: jobs.Attempts, Backoff: jobs.Backoff, PerAgent: jobs.PerAgent}, c.log)
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Witness: cat.Head, Log: c.log},
+		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
+	w.manager.Attach(w.hub)
+	words := journal{jobs: w.manager, catalog: cat}
+	w.ingest, err = ingest.New(ingest.Options{Repository: r, Epoch: w.meta.Epoch, Attempts: words, Journal: words,
+		SpoolDir: c.config.spoolFolder(), IndexDir: c.config.indexFolder(), Logger: c.log})
+	if err != nil {
+		return nil, err
+	}
+	found.ingest = w.ingest
+	return w, w.serveOn(cat, issuer, keys)
+}
+
+// openLog goes on with the catalog log where the catalog knows it to be.
+func (c *Controller) openLog(ctx context.Context, r *repo.Repository, m catalog.Meta) (*repo.Log, error) {
+	if m.Head.Number == 0 {
+		return repo.OpenLog(ctx, r, m.Epoch)
+	}
+	return repo.OpenLogAt(ctx, r, m.Epoch, repo.Witness{Repository: m.Repository, Epoch: m.Head.Epoch, Number: m.Head.Number, Hash: m.Head.Hash})
+}
+
+// serveOn makes the server with all services.
+func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Vault) error {
+	c := w.controller
+	own := pki.NewServerCertificate(issuer, pki.LeafLife)
+	tls, err := pki.ServerTLS(issuer.Root(), own.Certificate)
+	if err != nil {
+		return err
+	}
+	conns := api.NewConnections()
+	w.authorizer = api.NewAuthorizer(w.repository.ID(), cat, w.trail, conns)
+	w.server = rpc.NewServer(rpc.ServerOptions{TLS: tls, Public: api.Methods(), Log: c.log}, w.authorizer.ServerOptions(tls)...)
+	w.ingest.Register(w.server)
+	healthv1.RegisterHealthServer(w.server, health.NewServer())
+	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
+		Keys: keys, Manifests: api.NewManifests(w.repository), Conns: conns, Level: c.logging, Log: c.log,
+		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
+			Store:     w.repository.Store().Features().Location,
+			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },
+			Unlockers: func(ctx context.Context) (int, error) { ids, err := w.repository.KeyIDs(ctx); return len(ids), err }}})
+	return nil
+}
+
+func build() catalog.Build {
+	b := version.Get()
+	return catalog.Build{Version: b.Version, Revision: b.Revision, Capability: b.Capability, Platform: b.Platform}
+}
+
+// run runs all parts until ctx ends or one of them fails, then stops them in the
+// reverse order of their starts: each layer has a context of its own that is
+// canceled when the layer above it is gone.
+func (w *wired) run(ctx context.Context) error {
+	c := w.controller
+	listener, err := rpc.Listen(ctx, c.config.Listen)
+	if err != nil {
+		return err
+	}
+	var failed failure
+	recovered := make(chan struct{})
+	ctx = failed.watch(ctx)
+	layers := [][]func(context.Context) error{
+		{w.exporter.Run, c.logging.Run},
+		{w.trail.Run, func(ctx context.Context) error {
+			if err := w.manager.Recover(ctx); err != nil {
+				return err
+			}
+			close(recovered)
+			return w.manager.Run(ctx)
+		}},
+		// These stop together: the hub ends sessions and the ingest ends uploads, so
+		// that the server's calls return by themselves within its grace.
+		{w.ingest.Run, w.hub.Run, w.authorizer.RunSweep, func(ctx context.Context) error {
+			// What an earlier process left is taken in before the first call.
+			select {
+			case <-recovered:
+			case <-ctx.Done():
+				return nil
+			}
+			if err := w.ingest.Recover(ctx); err != nil {
+				return err
+			}
+			c.log.Info("serving", logging.Address(listener.Addr().String()), logging.Repository(w.repository.ID()), logging.Epoch(w.meta.Epoch))
+			return rpc.Serve(ctx, w.server, listener, c.config.Grace)
+		}},
+	}
+	stop := startLayers(ctx, layers, &failed)
+	<-ctx.Done()
+	c.log.Info("stopping", zap.NamedError("reason", context.Cause(ctx)))
+	defer func() { _ = listener.Close() }() // the server has closed it, unless it never served
+	return stop()
+}
+
+// failure ends everything at the first error.
+type failure struct{ cancel context.CancelCauseFunc }
+
+func (f *failure) watch(ctx context.Context) context.Context {
+	ctx, f.cancel = context.WithCancelCause(ctx)
+	return ctx
+}
+
+// startLayers starts the layers in order and gives what stops them in the
+// reverse order and waits for each.
+func startLayers(ctx context.Context, layers [][]func(context.Context) error, failed *failure) (stop func() error) {
+	type running struct {
+		cancel context.CancelFunc
+		group  *errgroup.Group
+	}
+	var all []running
+	for _, layer := range layers {
+		// A layer outlives ctx until those above it have ended.
+		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		g := new(errgroup.Group)
+		for _, run := range layer {
+			g.Go(func() error {
+				err := run(own)
+				if own.Err() != nil && errors.Is(err, context.Canceled) {
+					err = nil
+				}
+				if err != nil {
+					failed.cancel(err)
+				}
+				return err
+			})
+		}
+		all = append(all, running{cancel, g})
+	}
+	return func() error {
+		var err error
+		for i := len(all) - 1; i >= 0; i-- {
+			all[i].cancel()
+			err = errors.Join(err, all[i].group.Wait())
+		}
+		return err
+	}
+}

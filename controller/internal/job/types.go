@@ -1,0 +1,143 @@
+package job
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// Dispatcher reaches agents that have a session. Its methods never block and
+// may drop what they are told: everything is found again from the catalog when
+// the agent calls Reconcile or its session asks Lease.
+type Dispatcher interface {
+	// Wake tells that the agent may have work: its session calls Lease until there is none.
+	Wake(agent repo.AgentID)
+	// Cancel tells the agent to stop an attempt within seconds.
+	Cancel(agent repo.AgentID, ref Ref, reason string)
+}
+
+// Presence is what the store holds under a job's key.
+type Presence int
+
+// What may be there.
+const (
+	// Absent: nothing.
+	Absent Presence = iota
+	// Present: a snapshot.
+	Present
+	// Aborted: an abort marker; no snapshot can ever be there.
+	Aborted
+)
+
+// Store is what jobs need of the repository. Errors of kind Unavailable are
+// tried again later.
+type Store interface {
+	// Find looks under the key of the job that the attempt is of. With Present, the snapshot
+	// record is filled as far as the object says.
+	Find(ctx context.Context, instance repo.InstanceID, a catalog.Attempt) (Presence, catalog.Snapshot, error)
+	// Abort puts an abort marker, so that no put still on its way can make a snapshot, and
+	// answers what is there then: Aborted, or Present when a snapshot was faster.
+	Abort(ctx context.Context, instance repo.InstanceID, a catalog.Attempt) (Presence, catalog.Snapshot, error)
+	// SealEpoch gives the epoch of the seal key that a backup into the domain would be
+	// given now.
+	SealEpoch(ctx context.Context, domain seal.DomainID) (uint32, error)
+}
+
+// Ref names one attempt.
+type Ref struct {
+	// Job it is of.
+	Job repo.JobID
+	// Fence is its fencing number.
+	Fence repo.Fence
+}
+
+// String gives the attempt for errors.
+func (r Ref) String() string { return fmt.Sprintf("attempt %s of job %s", r.Fence, r.Job) }
+
+// Spec is a job to be made.
+type Spec struct {
+	// ID is client-chosen.
+	ID repo.JobID
+	// Instance that works.
+	Instance repo.InstanceID
+	// Exactly one of Backup and Restore is set.
+	Backup  *catalog.BackupSpec
+	Restore *catalog.RestoreSpec
+	// By is the identity that asks.
+	By string
+}
+
+// Offer is an attempt that was leased to an agent.
+type Offer struct {
+	// Ref is the attempt.
+	Ref Ref
+	// Job with what to do.
+	Job catalog.Job
+	// Instance that works.
+	Instance catalog.Instance
+	// Domain whose chunks the attempt may write or read.
+	Domain seal.DomainID
+	// Snapshot to restore from; zero for a backup.
+	Snapshot catalog.Snapshot
+}
+
+// Grant is what an attempt may do on the data path.
+type Grant struct {
+	// Ref is the attempt.
+	Ref Ref
+	// Kind of its job.
+	Kind catalog.JobKind
+	// Agent and Instance that work.
+	Agent    repo.AgentID
+	Instance repo.InstanceID
+	// Domain whose chunks may be written (backup) or read (restore).
+	Domain seal.DomainID
+	// Shared tells that other instances have chunks in the domain.
+	Shared bool
+	// SealEpoch of the seal key that a backup was given; 0 when not known.
+	SealEpoch uint32
+	// Snapshot that may be read, for a restore.
+	Snapshot catalog.Snapshot
+	// DryRun: the attempt changes nothing.
+	DryRun bool
+}
+
+// Progress is how far an attempt is.
+type Progress struct {
+	// Phase of the whole.
+	Phase string
+	// Databases, one row each.
+	Databases []DatabaseProgress
+	// TransferredBytes so far, sealed.
+	TransferredBytes int64
+	// Blocked are sessions that wait behind our locks, for people.
+	Blocked []string
+	// Time by the agent's clock.
+	Time time.Time
+}
+
+// DatabaseProgress is how far one database is.
+type DatabaseProgress struct {
+	// Database in display form; for a restore the target's name.
+	Database string
+	// Phase, for example "data".
+	Phase string
+	// RowsDone, BytesDone and BytesTotal (0 when unknown).
+	RowsDone, BytesDone, BytesTotal int64
+	// TablesDone of TablesTotal.
+	TablesDone, TablesTotal int32
+}
+
+// View is a job with what is only known live.
+type View struct {
+	// Job as journaled.
+	Job catalog.Job
+	// Attempts, oldest first, at most the last 20.
+	Attempts []catalog.Attempt
+	// Progress of the live attempt, nil when there is none.
+	Progress *Progress
+}
