@@ -5,3 +5,9 @@ var (
 	CheckJSON = checkJSON
 	Inflate   = inflate
 )
+
+// DecodeRecordHeader reads the clear header of a log record.
+func DecodeRecordHeader(raw []byte) error {
+	_, _, err := decodeRecordHeader(raw)
+	return err
+}
