@@ -108,7 +108,7 @@ func verdict(j catalog.Job, r catalog.Result) (Event, string) {
 	case j.State == catalog.JobCommitted || j.State == catalog.JobCommitting:
 		return EventSucceeded, why
 	case j.Kind == catalog.JobBackup:
-		return EventFailed, "the agent reported success without a snapshot"
+		return EventFailedForGood, "the agent reported success without a snapshot"
 	case len(r.Databases) == 0 && !j.DryRun():
 		return EventFailedForGood, "the agent restored no database"
 	case !j.DryRun() && slices.ContainsFunc(r.Databases, func(d catalog.DatabaseResult) bool { return !d.Complete }):
