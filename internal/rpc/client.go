@@ -25,10 +25,11 @@ import (
 // A call on a connection whose other side could not prove who it is fails with
 // Unauthenticated, and one that did not come about at all with Unavailable.
 func Dial(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
-	h := &handshakes{TransportCredentials: credentials.NewTLS(config), refused: new(atomic.Pointer[error])}
+	h := &handshakes{TransportCredentials: credentials.NewTLS(config), refused: new(atomic.Pointer[error]), away: new(atomic.Pointer[error])}
 	// The address goes to the dialer as it is: names are resolved for each connection, so a controller may move.
 	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(h),
+		grpc.WithContextDialer(h.dial),
 		grpc.WithAuthority(config.ServerName),
 		grpc.WithChainUnaryInterceptor(h.unary),
 		grpc.WithChainStreamInterceptor(h.stream),
@@ -46,12 +47,26 @@ func Dial(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.Cl
 	return conn, nil
 }
 
-// handshakes are TLS credentials that remember why the last handshake was
-// refused by us: gRPC reports that like a network that is down.
+// handshakes are TLS credentials that remember why no connection came about:
+// gRPC reports a handshake that we refused like a network that is down, and
+// both in words for programmers.
 type handshakes struct {
 	credentials.TransportCredentials
 	// refused is nil after a handshake that went well.
 	refused *atomic.Pointer[error]
+	// away is nil after the other side could be reached.
+	away *atomic.Pointer[error]
+}
+
+// dial reaches the other side and remembers why not.
+func (h *handshakes) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		h.away.Store(&err)
+		return nil, err
+	}
+	h.away.Store(nil)
+	return conn, nil
 }
 
 // ClientHandshake does the handshake and remembers a refusal.
@@ -68,12 +83,15 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw 
 
 // Clone copies the credentials; the copy shares the memory.
 func (h *handshakes) Clone() credentials.TransportCredentials {
-	return &handshakes{TransportCredentials: h.TransportCredentials.Clone(), refused: h.refused}
+	return &handshakes{TransportCredentials: h.TransportCredentials.Clone(), refused: h.refused, away: h.away}
 }
 
 // err translates an error that gRPC gave.
 func (h *handshakes) err(err error) error {
 	err = fromWire(err)
+	if away := h.away.Load(); away != nil && errors.Is(err, errs.Unavailable) {
+		return fmt.Errorf("%w: %w", *away, errs.Unavailable)
+	}
 	if refused := h.refused.Load(); refused != nil && errors.Is(err, errs.Unavailable) {
 		return fmt.Errorf("the other side is not our controller: %w: %w", *refused, errs.Unauthenticated)
 	}

@@ -477,3 +477,22 @@ func TestStoppingLetsCallsFinishAndCutsStreamsAfterTheGrace(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAddressThatCannotBeReachedIsToldInPlainWords(t *testing.T) {
+	w := newWorld(t)
+	config, err := pki.ClientTLS(w.issuer.Root(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := rpc.Dial("127.0.0.1:1", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = health.NewHealthClient(conn).Check(t.Context(), &health.HealthCheckRequest{})
+	if errs.KindOf(err) != errs.Unavailable || !strings.HasPrefix(err.Error(), "dial tcp 127.0.0.1:1: ") {
+		t.Errorf("%v of kind %v", err, errs.KindOf(err))
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -73,7 +73,7 @@ type State struct {
 
 	mu    sync.Mutex
 	facts Facts
-	// saved is when the file was written last.
+	// saved is when settle wrote the file last.
 	saved time.Time
 	dirty bool
 }
@@ -172,6 +172,7 @@ func (s *State) settle(now bool) error {
 	if !s.dirty || !now && time.Since(s.saved) < saveEvery {
 		return nil
 	}
+	s.saved = time.Now()
 	return s.saveLocked()
 }
 
@@ -189,6 +190,6 @@ func (s *State) saveLocked() error {
 	if err := durable.WriteFile(s.path, append(b, '\n')); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	s.saved, s.dirty = time.Now(), false
+	s.dirty = false
 	return nil
 }
