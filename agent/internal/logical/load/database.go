@@ -101,6 +101,10 @@ func (r *restore) fill(ctx context.Context) error {
 	r.progress.set(job.PhaseData)
 	for range min(r.jobs, len(r.graph.nodes)) - 1 {
 		w, err := r.connect(ctx)
+		if errors.Is(err, errs.Busy) { // no connection left: those that there are do it all
+			r.o.Reporter.Log("warn", fmt.Sprintf("restore with %d sessions: %v", len(workers), err))
+			break
+		}
 		if err != nil {
 			return err
 		}
@@ -181,7 +185,8 @@ func (w *worker) begin(ctx context.Context) error {
 	if w.run.compareSQL == "" { // set by the first session, before there are others
 		w.run.compareSQL = compareSQL(w.run.d.Source.Session, postgres.SourceSession(c.Version, c.Superuser))
 	}
-	return c.Exec(ctx, fmt.Sprintf("SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = 0",
+	// default_tablespace may have been set for the role; entries assume the standard.
+	return c.Exec(ctx, fmt.Sprintf("SET default_tablespace = ''; SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = 0",
 		clampMemory(w.run.o.Memory, w.run.jobs)>>10))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,12 +63,12 @@ func TestWhatIsDamagedIsNamedAndNothingStays(t *testing.T) {
 		words  []string
 	}{
 		"a chunk that cannot be opened": {func(_ *testing.T, m *memory, d *repo.Database) {
-			n := 0
+			var n atomic.Int64
 			m.before = func(_ context.Context, e repo.ListEntry) error {
 				if e.Kind != seal.KindRowsText {
 					return nil
 				}
-				if n++; n == 3 {
+				if n.Add(1) == 3 {
 					return fmt.Errorf("chunk 3 of list 0: %w", errs.Corrupt)
 				}
 				return nil

@@ -155,7 +155,7 @@ type builder struct {
 	trees   map[relation]*tree
 	loaded  map[relation]*node // barriers: the rows of a relation and of all below it are in
 	entries map[archive.ID]*node
-	reads   map[relation][]*node // what reads a relation back
+	reads   map[relation][]*node // what must read all rows of a relation
 }
 
 // newGraph decides what is done after what. It is a pure function.
@@ -327,6 +327,17 @@ func (b *builder) addEntries() {
 		}
 		b.entries[e.ID] = n
 	}
+	for _, n := range b.entries {
+		if n.entry.Desc != "FK CONSTRAINT" {
+			continue
+		}
+		for _, d := range n.entry.Deps { // making it reads both tables
+			if e := a.Entry(d); e != nil && e.Desc == "TABLE" {
+				r := relation{e.Namespace, e.Tag}
+				b.reads[r] = append(b.reads[r], n)
+			}
+		}
+	}
 	for id, n := range b.entries {
 		b.connect(id, n)
 	}
@@ -357,7 +368,8 @@ func (b *builder) connect(id archive.ID, n *node) {
 			n.cost = max(n.cost, t.Pages)
 		}
 		if n.entry.Desc == "ROW SECURITY" {
-			// It would keep a role that is no superuser from reading all rows.
+			// It would keep a role that is no superuser from reading all rows, also for
+			// checking a foreign key.
 			for _, m := range b.reads[r] {
 				n.after(m)
 			}
