@@ -8,27 +8,68 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// smallestClass is the smallest buffer that is kept for sealed frames. The
-// average frame of the standard cutting is about 60 KiB.
+// The memory of an upload is divided once and for all: three quarters for plain
+// buffers, one quarter for sealed frames that wait to be sent. A plain buffer is
+// free again as soon as its chunk is found present or sealed; a frame when it is
+// handed to the connection. Frames need nothing but credit to go, so a sealer
+// that waits for memory always gets it, and only then do plain buffers run out:
+// Buffer waits, and with it the reading of rows.
+//
+// Besides this there is one scratch buffer a sealer, and what the connection buffers.
+const framesShare = 4
+
+// plainPool hands out buffers of one size, at most count of them. They are made
+// when first needed and kept.
+type plainPool struct {
+	size  int
+	count int
+	out   *semaphore.Weighted
+
+	mu   sync.Mutex
+	free [][]byte
+	made int
+}
+
+func newPlainPool(limit int64, size int) *plainPool {
+	n := max(int(limit/int64(size)), 1)
+	return &plainPool{size: size, count: n, out: semaphore.NewWeighted(int64(n))}
+}
+
+// get waits for a buffer.
+func (p *plainPool) get(ctx context.Context) ([]byte, error) {
+	if err := p.out.Acquire(ctx, 1); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		return b[:0], nil
+	}
+	p.made++
+	return make([]byte, 0, p.size), nil
+}
+
+// put takes a buffer back.
+func (p *plainPool) put(b []byte) {
+	p.mu.Lock()
+	p.free = append(p.free, b)
+	p.mu.Unlock()
+	p.out.Release(1)
+}
+
+// smallestClass is the smallest buffer of a classPool. The average frame of the
+// standard cutting is about 60 KiB.
 const smallestClass = 16 << 10
 
-// budget hands out buffers and bounds the bytes of all that are alive, whether
-// in use or kept for reuse, to its limit:
-//
-//   - A plain buffer is charged as if it were a frame of the largest chunk, from
-//     the time it is handed out until its chunk is sealed or found present.
-//   - A frame is charged the size of its class. Sealing never waits for memory: it
-//     trades a larger charge for a smaller one, so chunks under way always get
-//     through and only Buffer waits.
-//   - Kept buffers fill what the charges leave; when charges grow, kept buffers go.
-//
-// Besides this there is one scratch buffer a sealing goroutine, and what the
-// connection buffers.
-type budget struct {
-	limit    int64
-	maxPlain int
-	token    int64 // charge of a plain buffer
-	sem      *semaphore.Weighted
+// classPool hands out buffers of many sizes and bounds the bytes of all that are
+// alive, in use or kept for reuse, to its limit: kept buffers go when those in
+// use need their room.
+type classPool struct {
+	limit   int64
+	largest int
+	sem     *semaphore.Weighted
 
 	mu      sync.Mutex
 	charged int64
@@ -36,111 +77,71 @@ type budget struct {
 	free    map[int][][]byte // by capacity
 }
 
-func newBudget(limit int64, maxPlain, maxFrame int) *budget {
-	return &budget{
-		limit:    limit,
-		maxPlain: maxPlain,
-		token:    int64(classOf(maxFrame, maxFrame)),
-		sem:      semaphore.NewWeighted(limit),
-		free:     map[int][][]byte{},
-	}
+// newClassPool makes a pool for buffers of at most largest bytes. A limit that
+// does not take one of these is raised to it.
+func newClassPool(limit int64, largest int) *classPool {
+	limit = max(limit, int64(largest))
+	return &classPool{limit: limit, largest: largest, sem: semaphore.NewWeighted(limit), free: map[int][][]byte{}}
 }
 
-// tokens is the largest number of plain buffers that can be out at once.
-func (b *budget) tokens() int { return int(b.limit / b.token) }
+// most is the largest number of buffers that can be out; queues of this capacity
+// for them never block.
+func (p *classPool) most() int { return int(p.limit/int64(min(smallestClass, p.largest))) + 1 }
 
-// items bounds the number of chunks under way in any form; queues of this
-// capacity never block.
-func (b *budget) items() int { return int(b.limit/min(smallestClass, b.token)) + 1 }
-
-// classOf rounds a size up to the capacity of a buffer: quarter steps between
+// class rounds a size up to the capacity of a buffer: quarter steps between
 // powers of two, so that at most a fifth is wasted.
-func classOf(n, maxFrame int) int {
+func (p *classPool) class(n int) int {
 	if n <= smallestClass {
-		return min(smallestClass, maxFrame)
+		return min(smallestClass, p.largest)
 	}
 	step := 1 << (bits.Len(uint(n-1)) - 3)
-	return min((n+step-1)/step*step, maxFrame)
+	return min((n+step-1)/step*step, p.largest)
 }
 
-// plain waits for a plain buffer.
-func (b *budget) plain(ctx context.Context) ([]byte, error) {
-	if err := b.sem.Acquire(ctx, b.token); err != nil {
+// get waits for a buffer of at least n bytes.
+func (p *classPool) get(ctx context.Context, n int) ([]byte, error) {
+	c := p.class(n)
+	if err := p.sem.Acquire(ctx, int64(c)); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	return b.take(b.maxPlain, b.token), nil
-}
-
-// buffer waits for a buffer of at least n bytes, charged its class. releaseFrame
-// takes it back.
-func (b *budget) buffer(ctx context.Context, n int) ([]byte, error) {
-	c := classOf(n, int(b.token))
-	if err := b.sem.Acquire(ctx, int64(c)); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	return b.take(c, int64(c)), nil
-}
-
-// releasePlain takes back a buffer of plain.
-func (b *budget) releasePlain(p []byte) {
-	b.give(p, b.token)
-	b.sem.Release(b.token)
-}
-
-// frameFor trades a plain buffer for a frame buffer of at least n bytes.
-func (b *budget) frameFor(p []byte, n int) []byte {
-	b.give(p, b.token)
-	c := classOf(n, int(b.token))
-	f := b.take(c, int64(c))
-	b.sem.Release(b.token - int64(c))
-	return f
-}
-
-// releaseFrame takes back a buffer of frameFor.
-func (b *budget) releaseFrame(f []byte) {
-	c := int64(cap(f))
-	b.give(f, c)
-	b.sem.Release(c)
-}
-
-// take finds or makes a buffer of exactly this capacity and charges for it.
-func (b *budget) take(capacity int, charge int64) []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.charged += charge
-	if list := b.free[capacity]; len(list) > 0 {
-		p := list[len(list)-1]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.charged += int64(c)
+	if list := p.free[c]; len(list) > 0 {
+		b := list[len(list)-1]
 		list[len(list)-1] = nil
-		b.free[capacity] = list[:len(list)-1]
-		b.kept -= int64(capacity)
-		b.trimLocked()
-		return p[:0]
+		p.free[c] = list[:len(list)-1]
+		p.kept -= int64(c)
+		p.trimLocked()
+		return b[:0], nil
 	}
-	b.trimLocked()
-	return make([]byte, 0, capacity)
+	p.trimLocked()
+	return make([]byte, 0, c), nil
 }
 
-// give keeps a buffer if there is room.
-func (b *budget) give(p []byte, charge int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.charged -= charge
-	b.free[cap(p)] = append(b.free[cap(p)], p)
-	b.kept += int64(cap(p))
-	b.trimLocked()
+// put takes a buffer back.
+func (p *classPool) put(b []byte) {
+	c := cap(b)
+	p.mu.Lock()
+	p.charged -= int64(c)
+	p.free[c] = append(p.free[c], b)
+	p.kept += int64(c)
+	p.trimLocked()
+	p.mu.Unlock()
+	p.sem.Release(int64(c))
 }
 
-// trimLocked lets kept buffers go until charges and they fit the limit. Any will
-// do: what is needed again is made again.
-func (b *budget) trimLocked() {
-	for c, list := range b.free {
-		for len(list) > 0 && b.charged+b.kept > b.limit {
+// trimLocked lets kept buffers go until all fit the limit. Any will do: what is
+// needed again is made again.
+func (p *classPool) trimLocked() {
+	for c, list := range p.free {
+		for len(list) > 0 && p.charged+p.kept > p.limit {
 			list[len(list)-1] = nil
 			list = list[:len(list)-1]
-			b.kept -= int64(c)
+			p.kept -= int64(c)
 		}
-		b.free[c] = list
-		if b.charged+b.kept <= b.limit {
+		p.free[c] = list
+		if p.charged+p.kept <= p.limit {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -9,60 +10,54 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/transfer"
 )
 
-func TestBuffersNeverTakeMoreThanTheBudget(t *testing.T) {
-	const limit, maxPlain, maxFrame = 8 << 20, 1 << 20, 1<<20 + 80
+func TestFramesNeverTakeMoreThanTheirMemory(t *testing.T) {
+	const limit, largest = 4 << 20, 1<<20 + 80
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	b := transfer.NewBudget(limit, maxPlain, maxFrame)
-	var plain, frames [][]byte
+	p := transfer.NewClassPool(limit, largest)
+	var out [][]byte
 	for range 20_000 {
-		switch n := r.IntN(4); {
-		case n == 0 && len(plain)+len(frames) < 5:
-			p, err := b.Plain(t.Context())
-			if err != nil || len(p) != 0 || cap(p) != maxPlain {
-				t.Fatalf("buffer of %d in %d: %v", len(p), cap(p), err)
+		if len(out) < 3 && r.IntN(2) == 0 {
+			n := r.IntN(largest + 1)
+			b, err := p.Get(t.Context(), n)
+			if err != nil || len(b) != 0 || cap(b) < n || cap(b) > max(16<<10, n*5/4+4) {
+				t.Fatalf("%d bytes in a buffer of %d in %d: %v", n, len(b), cap(b), err)
 			}
-			plain = append(plain, p)
-		case n == 1 && len(plain) > 0:
-			b.ReleasePlain(plain[0])
-			plain = plain[1:]
-		case n == 2 && len(plain) > 0:
-			size := r.IntN(maxFrame + 1)
-			f := b.Trade(plain[0], size)
-			if cap(f) < size || len(f) != 0 {
-				t.Fatalf("frame of %d in a buffer of %d", size, cap(f))
-			}
-			plain, frames = plain[1:], append(frames, f)
-		case n == 3 && len(frames) > 0:
-			b.ReleaseFrame(frames[0])
-			frames = frames[1:]
+			out = append(out, b)
+		} else if len(out) > 0 {
+			i := r.IntN(len(out))
+			p.Put(out[i])
+			out = append(out[:i], out[i+1:]...)
 		}
-		if b.Alive() > limit {
-			t.Fatalf("%d bytes are alive", b.Alive())
+		if p.Alive() > limit {
+			t.Fatalf("%d bytes are alive", p.Alive())
 		}
 	}
 }
 
-func TestABufferIsWaitedForAndTheWaitEndsWithItsCause(t *testing.T) {
-	b := transfer.NewBudget(2<<20, 1<<20, 1<<20)
-	one, err := b.Plain(t.Context())
+func TestPlainBuffersAreMadeOnceAndWaitedFor(t *testing.T) {
+	p := transfer.NewPlainPool(2<<20, 1<<20)
+	one, err := p.Get(t.Context())
 	must(t, err)
-	_, err = b.Plain(t.Context())
+	_, err = p.Get(t.Context())
 	must(t, err)
-	cause := context.Canceled
+	lost := errors.New("lease lost")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	if _, err := b.Plain(ctx); err == nil {
-		t.Fatal("a third buffer of two")
+	cancel(lost)
+	if _, err := p.Get(ctx); !errors.Is(err, lost) {
+		t.Fatalf("got %v", err)
 	}
 	got := make(chan error)
 	go func() {
-		_, err := b.Plain(t.Context())
+		_, err := p.Get(t.Context())
 		got <- err
 	}()
-	b.ReleaseFrame(b.Trade(one, 1<<20))
+	p.Put(one)
 	must(t, <-got)
+	if p.Made() != 2 {
+		t.Fatalf("%d buffers made", p.Made())
+	}
 }
 
 func must(t testing.TB, err error) {

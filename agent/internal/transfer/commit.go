@@ -33,17 +33,22 @@ func (u *Uploader) Commit(ctx context.Context, m Manifest) error {
 		return fmt.Errorf("commit snapshot %s: %w", u.job.ID, err)
 	}
 	pause := commitPause
-	var failed error
+	var first error
 	for try := 1; ; try++ {
 		err := u.commit(ctx, m)
 		if err == nil {
 			return nil
 		}
-		// The first failure is what a repetition could not mend; its kind decides
-		// whether another attempt is worth it.
-		failed = errors.Join(failed, err)
+		if first == nil {
+			first = err
+		}
 		if !errors.Is(err, errs.Unavailable) || try == commitTries || ctx.Err() != nil {
-			return fmt.Errorf("commit snapshot %s: %w", u.job.ID, failed)
+			if err.Error() != first.Error() {
+				// The first failure is what repetition could not mend: its kind decides
+				// whether another attempt is worth it.
+				err = fmt.Errorf("%w; repeated: %w", first, err)
+			}
+			return fmt.Errorf("commit snapshot %s: %w", u.job.ID, err)
 		}
 		timer := time.NewTimer(pause)
 		select {

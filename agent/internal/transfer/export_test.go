@@ -2,30 +2,43 @@ package transfer
 
 import "context"
 
-// Budget gives tests the budget.
-type Budget = budget
+// PlainPool and ClassPool give tests the pools.
+type (
+	PlainPool = plainPool
+	ClassPool = classPool
+)
 
-// NewBudget makes one.
-func NewBudget(limit int64, maxPlain, maxFrame int) *Budget {
-	return newBudget(limit, maxPlain, maxFrame)
+// NewPlainPool and NewClassPool make them.
+func NewPlainPool(limit int64, size int) *PlainPool    { return newPlainPool(limit, size) }
+func NewClassPool(limit int64, largest int) *ClassPool { return newClassPool(limit, largest) }
+
+// Get and Put are the pool's methods.
+func (p *plainPool) Get(ctx context.Context) ([]byte, error) { return p.get(ctx) }
+func (p *plainPool) Put(b []byte)                            { p.put(b) }
+
+// Made is the number of buffers ever made.
+func (p *plainPool) Made() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.made
 }
 
-// Plain, Trade, ReleasePlain and ReleaseFrame are the budget's methods.
-func (b *budget) Plain(ctx context.Context) ([]byte, error) { return b.plain(ctx) }
-func (b *budget) Trade(p []byte, n int) []byte              { return b.frameFor(p, n) }
-func (b *budget) ReleasePlain(p []byte)                     { b.releasePlain(p) }
-func (b *budget) ReleaseFrame(f []byte)                     { b.releaseFrame(f) }
+// Get and Put are the pool's methods.
+func (p *classPool) Get(ctx context.Context, n int) ([]byte, error) { return p.get(ctx, n) }
+func (p *classPool) Put(b []byte)                                   { p.put(b) }
 
 // Alive is the number of bytes of all buffers, in use or kept.
-func (b *budget) Alive() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.charged + b.kept
+func (p *classPool) Alive() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.charged + p.kept
 }
 
-// Idle tells whether an uploader's budget is whole again.
+// Idle tells whether all buffers of an uploader are back.
 func (u *Uploader) Idle() bool {
-	u.budget.mu.Lock()
-	defer u.budget.mu.Unlock()
-	return u.budget.charged == 0
+	u.frames.mu.Lock()
+	defer u.frames.mu.Unlock()
+	u.plains.mu.Lock()
+	defer u.plains.mu.Unlock()
+	return u.frames.charged == 0 && len(u.plains.free) == u.plains.made
 }

@@ -28,7 +28,7 @@ type lane struct {
 	d        *Downloader
 	rpc      grpc.BidiStreamingClient[tuskvaultv1.DownloadRequest, tuskvaultv1.DownloadResponse]
 	cancel   context.CancelCauseFunc
-	budget   *budget
+	budget   *classPool    // of opened chunks
 	sequence uint64        // of the newest range
 	broken   bool          // nothing can be sent any more
 	credit   atomic.Int64  // bytes opened and not yet granted anew
@@ -84,7 +84,7 @@ func (d *Downloader) lane() (*lane, error) {
 		return nil, err
 	}
 	maxPlain := max(d.job.Grant.Cut.Max, repo.MaxListBytes)
-	return &lane{d: d, rpc: rpc, cancel: cancel, opened: make(chan struct{}, 1), budget: newBudget(d.share()-d.window(), maxPlain, seal.MaxFrame(maxPlain))}, nil
+	return &lane{d: d, rpc: rpc, cancel: cancel, opened: make(chan struct{}, 1), budget: newClassPool(d.share()-d.window(), maxPlain)}, nil
 }
 
 // Stream gives the chunks of spans in order, reading ahead within its share of
@@ -133,7 +133,7 @@ func (l *lane) run(ctx context.Context, spans []repo.Span, yield func(Chunk, err
 		ranges:   make(chan span, rangesAhead),
 		asked:    make(chan span, rangesAhead),
 		received: make(chan struct{}),
-		slots:    make(chan *slot, l.budget.items()), // each slot is charged to the budget: never blocks
+		slots:    make(chan *slot, l.budget.most()), // each slot is charged to the budget: never blocks
 	}
 	group.Go(func() error { return r.plan(spans) })
 	group.Go(r.send)
@@ -193,7 +193,7 @@ func (r *run) deliver(yield func(Chunk, error) bool) (more bool, err error) {
 		if !yield(Chunk{Entry: s.entry, Plain: s.plain}, nil) {
 			return false, nil
 		}
-		r.budget.releaseFrame(s.plain)
+		r.budget.put(s.plain)
 	}
 }
 
@@ -309,7 +309,10 @@ func (r *run) receiveRange(sp span) error {
 		frame := frames[0]
 		frames = frames[1:]
 		r.d.fetched.Add(int64(len(frame)))
-		plain, err := r.budget.buffer(r.ctx, int(e.Length))
+		if int(e.Length) > r.budget.largest {
+			return fmt.Errorf("chunk %d of list %d: %d bytes, the largest chunk is %d: %w", int(sp.first)+i, sp.list, e.Length, r.budget.largest, errs.Corrupt)
+		}
+		plain, err := r.budget.get(r.ctx, int(e.Length))
 		if err != nil {
 			return err
 		}

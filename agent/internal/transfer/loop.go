@@ -136,7 +136,7 @@ func (l *loop) send() error {
 		}
 		// Send has encoded the message: its frames may be reused.
 		for i, it := range l.queue[:len(frames)] {
-			l.u.drop(it)
+			l.u.frames.put(it.frame)
 			l.queue[i] = nil
 		}
 		l.queue = l.queue[len(frames):]

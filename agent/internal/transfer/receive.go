@@ -27,7 +27,7 @@ func (s *Stream) receive(ready chan<- struct{}) error {
 			s.mu.Lock()
 			s.credit = r.GetWindowBytes()
 			s.mu.Unlock()
-			if r.GetWindowBytes() < s.u.budget.token {
+			if r.GetWindowBytes() < int64(s.u.frames.largest) {
 				return fmt.Errorf("upload: the controller's window of %d bytes does not take one chunk: %w", r.GetWindowBytes(), errs.Unsupported)
 			}
 			close(ready)
@@ -100,11 +100,11 @@ func (s *Stream) answer(h *tuskvaultv1.UploadHaveResult) error {
 	var present int64
 	for i, it := range q.items {
 		if h.GetMissing()[i/8]>>(i%8)&1 == 1 {
-			s.u.toSeal <- it // holds all items there can be: never blocks
+			s.u.toSeal <- it // holds as many as there are plain buffers: never blocks
 			continue
 		}
 		present++
-		s.u.drop(it)
+		s.u.plains.put(it.plain)
 	}
 	s.mu.Lock()
 	s.settled += present

@@ -34,7 +34,7 @@ type Stream struct {
 	rpc grpc.BidiStreamingClient[tuskvaultv1.UploadRequest, tuskvaultv1.UploadResponse]
 
 	puts    chan *item         // from Put; closed by the uploader's end
-	sealed  chan *item         // from the sealers; holds all items there can be
+	sealed  chan *item         // from the sealers; holds as many as there can be frames
 	flushes chan chan struct{} // asks for a flush; the channel inside is closed when it is done
 	wake    chan struct{}      // the receiver changed what the loop waits for
 	ended   chan struct{}      // closed when the controller has ended the stream well
@@ -63,9 +63,9 @@ func (u *Uploader) Stream(ctx context.Context) (*Stream, error) {
 		return nil, fmt.Errorf("open upload stream: the upload has ended: %w", errs.Conflict)
 	}
 	// Each stream may have two buffers out that are being filled; with fewer
-	// tokens than that, streams could wait for each other for ever.
-	if 2*(n+1) > u.budget.tokens() {
-		return nil, fmt.Errorf("open upload stream: %d streams do not fit a memory of %d bytes: %w", n+1, u.budget.limit, errs.Invalid)
+	// of them than that, streams could wait for each other for ever.
+	if 2*(n+1) > u.plains.count {
+		return nil, fmt.Errorf("open upload stream: %d streams do not fit a memory of %d bytes: %w", n+1, u.plains.count*u.plains.size, errs.Invalid)
 	}
 	rpc, err := u.client.Upload(u.ctx)
 	if err != nil {
@@ -79,7 +79,7 @@ func (u *Uploader) Stream(ctx context.Context) (*Stream, error) {
 		u:       u,
 		rpc:     rpc,
 		puts:    make(chan *item, questionNames),
-		sealed:  make(chan *item, u.budget.items()),
+		sealed:  make(chan *item, u.frames.most()),
 		flushes: make(chan chan struct{}),
 		wake:    make(chan struct{}, 1),
 		ended:   make(chan struct{}),
@@ -109,32 +109,32 @@ func attemptRef(j job.Job) *tuskvaultv1.AttemptRef {
 // sent. A failure of an earlier chunk may be reported by a later call.
 func (s *Stream) Put(ctx context.Context, kind seal.Kind, name seal.Name, plain []byte) error {
 	u := s.u
-	if len(plain) == 0 || cap(plain) != u.budget.maxPlain {
+	if len(plain) == 0 || cap(plain) != u.plains.size {
 		// Taking a foreign buffer back would break the budget.
 		return fmt.Errorf("put chunk %x: %d bytes in a buffer of %d: %w", name[:8], len(plain), cap(plain), errs.Invalid)
 	}
 	u.chunks.Add(1)
 	u.plainBytes.Add(int64(len(plain)))
 	if !u.recent.add(name) {
-		u.budget.releasePlain(plain)
+		u.plains.put(plain)
 		return nil
 	}
 	select {
 	case s.puts <- &item{kind: kind, name: name, plain: plain, stream: s}:
 		return nil
 	case <-u.ctx.Done():
-		u.budget.releasePlain(plain)
+		u.plains.put(plain)
 		return context.Cause(u.ctx)
 	case <-ctx.Done():
-		u.budget.releasePlain(plain)
+		u.plains.put(plain)
 		return context.Cause(ctx)
 	}
 }
 
 // PutCopy is Put for bytes that the caller keeps: a chunk list, an archive.
 func (s *Stream) PutCopy(ctx context.Context, kind seal.Kind, name seal.Name, plain []byte) error {
-	if len(plain) > s.u.budget.maxPlain {
-		return fmt.Errorf("put chunk %x: %d bytes, more than %d: %w", name[:8], len(plain), s.u.budget.maxPlain, errs.Invalid)
+	if len(plain) > s.u.plains.size {
+		return fmt.Errorf("put chunk %x: %d bytes, more than %d: %w", name[:8], len(plain), s.u.plains.size, errs.Invalid)
 	}
 	b, err := s.u.Buffer(ctx)
 	if err != nil {

@@ -44,8 +44,8 @@ type Options struct {
 	Streams int
 }
 
-// DefaultMemory holds 64 chunks of the largest size: enough for eight workers to
-// have two batches of names each under way.
+// DefaultMemory holds 48 chunks of the largest size and 270 frames of the average
+// one: eight workers have five chunks each under way.
 const DefaultMemory = 64 << 20
 
 // DefaultStreams is enough for the restore's standard number of jobs.

@@ -208,7 +208,7 @@ func TestWhatIsUploadedComesBackInOrder(t *testing.T) {
 	// Fewer streams than readers, and as little memory as there may be.
 	must(t, restore(t.Context(), conn, r, transfer.Options{Streams: 2, Memory: 1, Workers: 1}, 6, 300))
 
-	again, err := backup(t.Context(), conn, c.Backup(repo.NewID(), 2), transfer.Options{Memory: 16 << 20, Workers: 1}, 6, 300)
+	again, err := backup(t.Context(), conn, c.Backup(repo.NewID(), 2), transfer.Options{Memory: 24 << 20, Workers: 1}, 6, 300)
 	must(t, err)
 	if again.NewChunks != 0 || again.SentBytes != 0 {
 		t.Fatalf("the second backup sent %+v", again)

@@ -27,11 +27,12 @@ import (
 type Uploader struct {
 	client tuskvaultv1.ChunkServiceClient
 	job    job.Job
-	budget *budget
+	plains *plainPool
+	frames *classPool
 	sealer *seal.Sealer
 	group  *errgroup.Group
 	ctx    context.Context // of the group: ends with the first failure as its cause
-	toSeal chan *item      // holds all items there can be: never blocks
+	toSeal chan *item      // holds as many as there are plain buffers: never blocks
 	recent recent
 
 	mu      sync.Mutex
@@ -69,15 +70,16 @@ func WithUploader(ctx context.Context, conn grpc.ClientConnInterface, j job.Job,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errFinished)
 	group, ctx := errgroup.WithContext(ctx)
-	b := newBudget(o.Memory, maxPlain, seal.MaxFrame(maxPlain))
+	plains := newPlainPool(o.Memory-o.Memory/framesShare, maxPlain)
 	u := &Uploader{
 		client: tuskvaultv1.NewChunkServiceClient(conn),
 		job:    j,
-		budget: b,
+		plains: plains,
+		frames: newClassPool(o.Memory/framesShare, seal.MaxFrame(maxPlain)),
 		sealer: seal.NewSealer(j.Grant.Domain, j.Grant.NewestEpoch, key, j.Grant.RefsKey),
 		group:  group,
 		ctx:    ctx,
-		toSeal: make(chan *item, b.items()),
+		toSeal: make(chan *item, plains.count),
 	}
 	for range o.Workers {
 		group.Go(u.seal)
@@ -112,7 +114,7 @@ func firstFailure(ctx context.Context, err error) error {
 // then hand it to Put, or give it back with Release. A goroutine should hold no
 // more than two: buffers that are being filled are what the budget cannot get back.
 func (u *Uploader) Buffer(ctx context.Context) ([]byte, error) {
-	p, err := u.budget.plain(ctx)
+	p, err := u.plains.get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for a chunk buffer: %w", err)
 	}
@@ -120,7 +122,7 @@ func (u *Uploader) Buffer(ctx context.Context) ([]byte, error) {
 }
 
 // Release gives a buffer back that was not put.
-func (u *Uploader) Release(b []byte) { u.budget.releasePlain(b) }
+func (u *Uploader) Release(b []byte) { u.plains.put(b) }
 
 // Stats tells what was moved so far.
 func (u *Uploader) Stats() Stats {
@@ -136,7 +138,7 @@ func (u *Uploader) Stats() Stats {
 
 // seal is one sealer: it compresses and seals missing chunks until there are no more.
 func (u *Uploader) seal() error {
-	scratch := make([]byte, 0, u.budget.token)
+	scratch := make([]byte, 0, u.frames.largest)
 	for {
 		select {
 		case it := <-u.toSeal:
@@ -144,27 +146,19 @@ func (u *Uploader) seal() error {
 			if err != nil {
 				return fmt.Errorf("seal chunk %x: %w", it.name[:8], err)
 			}
+			kept, err := u.frames.get(u.ctx, len(frame))
+			if err != nil {
+				return nil // the upload has ended
+			}
 			u.newChunks.Add(1)
 			u.newPlainBytes.Add(int64(len(it.plain)))
-			it.frame = append(u.budget.frameFor(it.plain, len(frame)), frame...)
-			it.plain = nil
+			u.plains.put(it.plain)
+			it.plain, it.frame = nil, append(kept, frame...)
 			it.hash = seal.HashFrame(it.frame)
-			it.stream.sealed <- it // holds all items there can be: never blocks
+			it.stream.sealed <- it // holds as many as there can be frames: never blocks
 		case <-u.ctx.Done():
 			return nil
 		}
-	}
-}
-
-// drop gives the memory of a chunk back.
-func (u *Uploader) drop(it *item) {
-	if it.plain != nil {
-		u.budget.releasePlain(it.plain)
-		it.plain = nil
-	}
-	if it.frame != nil {
-		u.budget.releaseFrame(it.frame)
-		it.frame = nil
 	}
 }
 

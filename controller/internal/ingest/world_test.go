@@ -37,6 +37,8 @@ type world struct {
 	listen func() (net.Listener, func(context.Context, string) (net.Conn, error))
 	dial   func(context.Context, string) (net.Conn, error)
 	stop   func()
+
+	address string // set when it listens on TCP
 }
 
 func newWorld(t testing.TB) *world {
