@@ -83,18 +83,6 @@ func TestARoleThatCannotReadEverythingIsToldEachGrant(t *testing.T) {
 	}
 }
 
-func TestAMissingDumpToolIsNamed(t *testing.T) {
-	pg := shared.Server(t)
-	source := pg.Database(t)
-	s := system(t)
-	must(t, errors.Join(s.Init(t.Context()), s.StartController(t.Context())))
-	empty := t.TempDir()
-	config := filepath.Join(s.Dir, "agent.yaml")
-	must(t, os.WriteFile(config, []byte("tool_dirs: ["+empty+"]\n"), 0o600))
-	must(t, s.Enroll(t.Context(), "db1", pg.Env("postgres"), "--config", config))
-	refused(t, s, 6, []string{"pg_dump", empty}, "backup", "db1/main", "--database", source, "--wait")
-}
-
 func TestTokensWorkOnceAndOnlyAsMade(t *testing.T) {
 	pg := shared.Server(t)
 	s := running(t, pg)
@@ -109,7 +97,7 @@ func TestTokensWorkOnceAndOnlyAsMade(t *testing.T) {
 		{"db3", "tv1.000000000000." + strings.SplitN(used, ".", 4)[2] + "." + strings.SplitN(used, ".", 4)[3], "token"},
 		{"db3", "nonsense", "token"},
 		{"db1", strings.TrimSpace(ok(t, s, "agent", "token", "create", "-o", "name")), "tuskctl agent replace"},
-		{"db4", strings.TrimSpace(ok(t, s, "agent", "token", "create", "--name", "db5", "-o", "name")), "db5"},
+		{"db4", strings.TrimSpace(ok(t, s, "agent", "token", "create", "--name", "db5", "-o", "name")), "another name"},
 	} {
 		out, code := enroll(c.name, c.token)
 		if code == 0 {
@@ -124,11 +112,12 @@ func TestTokensWorkOnceAndOnlyAsMade(t *testing.T) {
 	must(t, s.Eventually(t.Context(), "the revoked agent is cut", nil, func() (bool, error) {
 		return strings.Contains(ok(t, s, "agent", "ls"), "revoked"), nil
 	}))
-	refused(t, s, 6, nil, "backup", "db2/main", "--wait", "--timeout", "10s")
+	refused(t, s, 9, []string{"revoked"}, "backup", "db2/main", "--wait")
 }
 
 func TestConfigurationIsStrict(t *testing.T) {
 	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
 	config := filepath.Join(dir, "c.yaml")
 	must(t, os.WriteFile(config, []byte("lisen: 127.0.0.1:1\n"), 0o600))
 	for _, bin := range []string{programs.Controller, programs.Agent} {
