@@ -100,6 +100,11 @@ func (c *commit) epoch() uint32 {
 }
 
 func (c *commit) run(ctx context.Context, stream commitStream) error {
+	// One at a time for each job: that bounds the spool too.
+	if err := c.s.beginSettling(ctx, c.grant.Job); err != nil {
+		return err
+	}
+	defer c.s.endSettling(c.grant.Job)
 	spool, err := os.CreateTemp(c.s.o.SpoolDir, "commit-*.spool")
 	if err != nil {
 		return fmt.Errorf("spool the manifest: %w", err)
@@ -120,7 +125,9 @@ func (c *commit) run(ctx context.Context, stream commitStream) error {
 		return fmt.Errorf("read the manifest back: %w", err)
 	}
 	references, content := both[:c.begin.GetReferencesBytes()], both[c.begin.GetReferencesBytes():]
-	c.job = c.s.enterJob(c.grant, c.dom)
+	if c.job, err = c.s.enterJob(c.grant, c.dom); err != nil {
+		return err
+	}
 	defer c.s.leaveJob(c.job)
 	if err := c.verify(ctx, references, content); err != nil {
 		return err
@@ -187,10 +194,6 @@ func (c *commit) put(ctx context.Context, references, content []byte) error {
 		return err
 	}
 	state := Committing{Job: c.grant.Job, Fence: c.grant.Fence, Instance: c.grant.Instance, Domain: c.grant.Domain, Object: prepared.Hash()}
-	if !c.s.beginSettling(c.grant.Job) {
-		return fmt.Errorf("snapshot %s is being committed already: %w", c.grant.Job, errs.Busy)
-	}
-	defer c.s.endSettling(c.grant.Job)
 	if err := c.s.o.Journal.Committing(ctx, state); err != nil {
 		return err
 	}

@@ -52,11 +52,33 @@ func (s *Server) Download(stream downloadStream) error {
 		released: make(chan struct{}, 1),
 	}
 	if err := s.watch(stream.Context(), begin.GetAttempt(), KindRestore, func(ctx context.Context) error {
+		leave, err := s.enterDownload(g.Job)
+		if err != nil {
+			return err
+		}
+		defer leave()
 		return d.run(ctx, begin.GetWantSnapshot())
 	}); err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
 	return nil
+}
+
+// enterDownload counts a download stream of an attempt in.
+func (s *Server) enterDownload(job repo.JobID) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.downloads[job] >= jobStreams {
+		return nil, fmt.Errorf("job %s has %d streams already: %w", job, s.downloads[job], errs.Exhausted)
+	}
+	s.downloads[job]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.downloads[job]--; s.downloads[job] == 0 {
+			delete(s.downloads, job)
+		}
+	}, nil
 }
 
 const (
@@ -73,7 +95,7 @@ const (
 	segmentGap = 64 << 10
 	// readAheadTotal bounds the segments in memory over all streams; a stream may
 	// always have one beside it, so that none waits for another's agent.
-	readAheadTotal = 48 << 20
+	readAheadTotal = 40 << 20
 	// pieceBytes is the size of the pieces of a snapshot object.
 	pieceBytes = 512 << 10
 )

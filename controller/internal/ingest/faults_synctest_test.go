@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/ingest/ingesttest"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -102,6 +103,64 @@ func TestASnapshotThatTheStoreLostIsNeverReported(t *testing.T) {
 		}
 		must(t, err)
 		assertRestored(t, a, job, chunks)
+		w.stop()
+	})
+}
+
+func TestAPutWhoseOutcomeStayedUnknownIsSettledLater(t *testing.T) {
+	for name, fault := range map[string]ingesttest.Fault{"stored": ingesttest.Answerless, "lost": ingesttest.Lost} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.start()
+				a := w.agent()
+				chunks := a.rows(1, 10, 1000)
+				w.store.FailCreates("packs/", 4, fault, nil)
+				w.store.FailReads(true)
+				_, _, err := a.store(a.lease(repo.NewID(), 1), chunks...)
+				if !errors.Is(err, errs.Unavailable) {
+					t.Fatalf("got %v", err)
+				}
+				if left, _ := w.catalog.Intents(t.Context()); len(left) != 1 {
+					t.Fatalf("%d intents are left of a pack that may be there", len(left))
+				}
+				w.store.FailReads(false)
+				time.Sleep(5 * time.Minute)
+				if left, _ := w.catalog.Intents(t.Context()); len(left) != 0 {
+					t.Fatalf("%d intents are left", len(left))
+				}
+				sent, _, err := a.store(a.lease(repo.NewID(), 2), chunks...)
+				must(t, err)
+				if stored := fault == ingesttest.Answerless; stored != (sent == 0) {
+					t.Fatalf("%d chunks were sent again", sent)
+				}
+				w.stop()
+			})
+		})
+	}
+}
+
+func TestAJobCannotOpenStreamsWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		a := w.agent()
+		ref := a.lease(repo.NewID(), 1)
+		for n := 0; ; n++ {
+			u, err := a.begin(ref)
+			if errors.Is(err, errs.Exhausted) && n >= 24 {
+				break
+			}
+			must(t, err)
+			defer u.cancel()
+			if n > 100 {
+				t.Fatal("no end")
+			}
+		}
+		// Others are not affected.
+		b := w.agent()
+		_, _, err := b.backup(repo.NewID(), 2, b.rows(1, 3, 1000))
+		must(t, err)
 		w.stop()
 	})
 }

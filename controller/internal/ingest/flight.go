@@ -168,6 +168,8 @@ func (s *Server) putPack(ctx context.Context, j *jobState, g Grant, sealed *pack
 	}
 	defer s.puts.Release(1)
 	dir := sealed.Directory()
+	s.setFlying(dir.ID, true)
+	defer s.setFlying(dir.ID, false)
 	intent := PackIntent{
 		ID: dir.ID, Domain: dir.Domain, Job: g.Job, Fence: g.Fence, Instance: g.Instance,
 		Size: dir.Size, Chunks: len(dir.Entries), Created: dir.Created,
@@ -183,6 +185,22 @@ func (s *Server) putPack(ctx context.Context, j *jobState, g Grant, sealed *pack
 	}
 	s.admit(ctx, j, dir)
 	return nil
+}
+
+func (s *Server) setFlying(id pack.ID, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if on {
+		s.flying[id] = true
+	} else {
+		delete(s.flying, id)
+	}
+}
+
+func (s *Server) isFlying(id pack.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flying[id]
 }
 
 // create puts a pack and finds out what became of it when the store does not
@@ -203,7 +221,7 @@ func (s *Server) create(ctx context.Context, sealed *pack.Sealed) error {
 			return nil
 		}
 		if try == putTries || lookErr != nil && !ambiguous(lookErr) {
-			return fmt.Errorf("put pack %s: %w", sealed.ID().Short(), errors.Join(err, lookErr))
+			return fmt.Errorf("put pack %s: %w: what became of it is unknown: %w", sealed.ID().Short(), errs.Unavailable, errors.Join(err, lookErr))
 		}
 		if err := wait(ctx, pause); err != nil {
 			return fmt.Errorf("put pack %s: %w", sealed.ID().Short(), err)

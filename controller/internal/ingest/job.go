@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/index"
 	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -146,8 +148,9 @@ func (j *jobState) wasRead(id pack.ID) bool {
 	return ok
 }
 
-// enterJob finds or makes the state of a job and counts a stream in.
-func (s *Server) enterJob(g Grant, d *domain) *jobState {
+// enterJob finds or makes the state of a job and counts a stream in. A job that
+// has too many is Exhausted.
+func (s *Server) enterJob(g Grant, d *domain) (*jobState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.jobs[g.Job]
@@ -156,9 +159,12 @@ func (s *Server) enterJob(g Grant, d *domain) *jobState {
 		s.jobs[g.Job] = j
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.streams >= jobStreams {
+		return nil, fmt.Errorf("job %s has %d streams already: %w", g.Job, j.streams, errs.Exhausted)
+	}
 	j.streams++
-	j.mu.Unlock()
-	return j
+	return j, nil
 }
 
 func (s *Server) leaveJob(j *jobState) {

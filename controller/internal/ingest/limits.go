@@ -3,7 +3,10 @@ package ingest
 import "time"
 
 // Bounds, and why they are what they are. The aim is 256 MiB for the whole
-// package with 20 agents that upload at once over four streams each.
+// package with 20 agents that upload at once over four streams each: 128 MiB of
+// windows, 50 of indexes in memory, 32 of cache and, when others restore at the
+// same time, 40 of reading ahead. Commits come on top, one content at a time: a
+// usual one takes a few megabytes, one of 600,000 tables a gigabyte.
 const (
 	// windowTotal bounds the bytes that all upload streams together may have under
 	// way: sent and not yet in a spool file. It is all that a slow spool disk can
@@ -20,6 +23,10 @@ const (
 	// creditStep is the number of spooled bytes that are granted anew at once:
 	// small enough to keep the pipe full, large enough to cost nothing.
 	creditStep = 256 << 10
+	// jobStreams bounds the streams of one attempt, up and down each, so that a
+	// stolen host cannot take all windows: an agent with the standard memory opens
+	// at most 24.
+	jobStreams = 32
 
 	// maxNames is the wire's bound for a question, maxPutBytes for the frames of
 	// one message unless it is only one.

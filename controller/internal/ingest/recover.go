@@ -70,31 +70,47 @@ func (s *Server) cleanSpool() error {
 	return nil
 }
 
-// settleIntents ends every intent.
+// settleIntents ends every intent of a pack that is not on its way in this
+// process. Run calls it too: a put whose outcome stayed unknown, or whose record
+// could not be journalled, is found out when store and catalog are well again.
 func (s *Server) settleIntents(ctx context.Context) error {
 	intents, err := s.o.Journal.Intents(ctx)
 	if err != nil {
 		return fmt.Errorf("list pack intents: %w", err)
 	}
 	for _, i := range intents {
-		there, err := s.stored(ctx, i.Domain, i.ID, i.Size)
-		if errors.Is(err, errs.Corrupt) {
-			// A torn object under a pack's key. Nobody was told that its chunks are
-			// stored; it stays where it is for `check` to find.
-			s.o.Logger.Error("pack is damaged", zap.Stringer("job_id", i.Job), zap.Stringer("pack", i.ID), zap.Error(err))
-		} else if err != nil {
+		if s.isFlying(i.ID) {
+			continue
+		}
+		if err := s.settleIntent(ctx, i); err != nil {
 			return err
 		}
-		if there {
-			err = s.o.Journal.PackStored(ctx, i.Job, i.ID)
-		} else {
-			err = s.o.Journal.PackDropped(ctx, i.Job, i.ID)
-		}
-		if err != nil {
-			return fmt.Errorf("journal pack %s: %w", i.ID.Short(), err)
-		}
-		s.o.Logger.Info("pack intent settled", zap.Stringer("job_id", i.Job), zap.Stringer("pack", i.ID), zap.Bool("stored", there))
 	}
+	return nil
+}
+
+func (s *Server) settleIntent(ctx context.Context, i PackIntent) error {
+	log := s.o.Logger.With(zap.Stringer("job_id", i.Job), zap.Stringer("pack", i.ID))
+	there, err := s.stored(ctx, i.Domain, i.ID, i.Size)
+	if errors.Is(err, errs.Corrupt) {
+		// A torn object under a pack's key. Nobody was told that its chunks are
+		// stored; it stays where it is for `check` to find.
+		log.Error("pack is damaged", zap.Error(err))
+	} else if err != nil {
+		return err
+	}
+	if !there {
+		err = s.o.Journal.PackDropped(ctx, i.Job, i.ID)
+	} else if err = s.o.Journal.PackStored(ctx, i.Job, i.ID); err == nil {
+		var d *domain
+		if d, err = s.domain(ctx, i.Domain); err == nil {
+			err = s.indexPacks(ctx, d, []PackRecord{{PackIntent: i}})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("settle pack %s: %w", i.ID.Short(), err)
+	}
+	log.Info("pack intent settled", zap.Bool("stored", there))
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/rpc"
@@ -57,12 +58,14 @@ type Server struct {
 	stopping chan struct{}  // closed when calls must end
 	hard     chan struct{}  // closed when puts must end too
 
-	mu       sync.Mutex
-	stopped  bool
-	domains  map[seal.DomainID]*opening
-	jobs     map[repo.JobID]*jobState
-	settling map[repo.JobID]bool // snapshots being decided about
-	pending  int                 // chunks of all jobs that are in no index file
+	mu        sync.Mutex
+	stopped   bool
+	domains   map[seal.DomainID]*opening
+	jobs      map[repo.JobID]*jobState
+	settling  map[repo.JobID]chan struct{} // snapshots being decided about; closed at the end
+	flying    map[pack.ID]bool             // packs on their way to the store
+	downloads map[repo.JobID]int           // download streams
+	pending   int                          // chunks of all jobs that are in no index file
 }
 
 var _ tuskvaultv1.ChunkServiceServer = (*Server)(nil)
@@ -76,19 +79,21 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	return &Server{
-		o:        o,
-		store:    o.Repository.Store(),
-		windows:  semaphore.NewWeighted(windowTotal),
-		puts:     semaphore.NewWeighted(storePuts),
-		commits:  semaphore.NewWeighted(commits),
-		ahead:    semaphore.NewWeighted(readAheadTotal),
-		decoding: semaphore.NewWeighted(1),
-		cache:    newCache(cacheBytes),
-		stopping: make(chan struct{}),
-		hard:     make(chan struct{}),
-		domains:  map[seal.DomainID]*opening{},
-		jobs:     map[repo.JobID]*jobState{},
-		settling: map[repo.JobID]bool{},
+		o:         o,
+		store:     o.Repository.Store(),
+		windows:   semaphore.NewWeighted(windowTotal),
+		puts:      semaphore.NewWeighted(storePuts),
+		commits:   semaphore.NewWeighted(commits),
+		ahead:     semaphore.NewWeighted(readAheadTotal),
+		decoding:  semaphore.NewWeighted(1),
+		cache:     newCache(cacheBytes),
+		stopping:  make(chan struct{}),
+		hard:      make(chan struct{}),
+		domains:   map[seal.DomainID]*opening{},
+		jobs:      map[repo.JobID]*jobState{},
+		settling:  map[repo.JobID]chan struct{}{},
+		flying:    map[pack.ID]bool{},
+		downloads: map[repo.JobID]int{},
 	}, nil
 }
 
@@ -109,8 +114,8 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			s.tidy(ctx)
-			if err := s.settleAll(ctx); err != nil {
-				s.o.Logger.Warn("commits were not settled", zap.Error(err))
+			if err := errors.Join(s.settleIntents(ctx), s.settleAll(ctx)); err != nil {
+				s.o.Logger.Warn("packs or commits were not settled", zap.Error(err))
 			}
 		case <-ctx.Done():
 			running = false

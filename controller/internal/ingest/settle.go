@@ -12,21 +12,41 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-// beginSettling makes the caller the only one that decides about a job's
-// snapshot in this process.
-func (s *Server) beginSettling(job repo.JobID) bool {
+// trySettling makes the caller the only one that decides about a job's snapshot
+// in this process, unless another is at it.
+func (s *Server) trySettling(job repo.JobID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.settling[job] {
+	if s.settling[job] != nil {
 		return false
 	}
-	s.settling[job] = true
+	s.settling[job] = make(chan struct{})
 	return true
+}
+
+// beginSettling is trySettling that waits: an agent that repeats a commit may come
+// before the first one has ended.
+func (s *Server) beginSettling(ctx context.Context, job repo.JobID) error {
+	for !s.trySettling(job) {
+		s.mu.Lock()
+		ended := s.settling[job]
+		s.mu.Unlock()
+		if ended == nil {
+			continue
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func (s *Server) endSettling(job repo.JobID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(s.settling[job])
 	delete(s.settling, job)
 }
 
@@ -150,7 +170,7 @@ func (s *Server) settleAll(ctx context.Context) error {
 	}
 	var all error
 	for _, c := range unfinished {
-		if !s.beginSettling(c.Job) {
+		if !s.trySettling(c.Job) {
 			continue
 		}
 		all = errors.Join(all, s.settleOne(ctx, c))

@@ -37,12 +37,17 @@ func (s *Server) Upload(stream uploadStream) error {
 		return fmt.Errorf("upload: %w", err)
 	}
 	err = s.watch(stream.Context(), ref, KindBackup, func(ctx context.Context) error {
+		job, err := s.enterJob(g, dom)
+		if err != nil {
+			return err
+		}
+		defer s.leaveJob(job)
 		window, err := s.openWindow(ctx, dom)
 		if err != nil {
 			return err
 		}
 		defer s.windows.Release(window)
-		return s.upload(ctx, stream, g, dom, window)
+		return s.upload(ctx, stream, g, job, window)
 	})
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
@@ -89,9 +94,10 @@ type upload struct {
 	target   uint64       // what it must cover
 }
 
-func (s *Server) upload(ctx context.Context, stream uploadStream, g Grant, d *domain, window int64) error {
+func (s *Server) upload(ctx context.Context, stream uploadStream, g Grant, job *jobState, window int64) error {
+	d := job.dom
 	u := &upload{
-		s: s, stream: stream, grant: g, dom: d, job: s.enterJob(g, d),
+		s: s, stream: stream, grant: g, dom: d, job: job,
 		epoch:   g.SealEpoch,
 		allowed: window,
 		age:     time.NewTimer(pack.MaxAge),
@@ -109,7 +115,6 @@ func (s *Server) upload(ctx context.Context, stream uploadStream, g Grant, d *do
 	}
 	u.age.Stop()
 	u.depart()
-	s.leaveJob(u.job)
 	if u.writer != nil {
 		// Nothing of it was acknowledged. A spool file that cannot be removed now is
 		// removed at the next start.

@@ -145,6 +145,9 @@ func (c *Catalog) PackIntent(_ context.Context, i ingest.PackIntent) error {
 func (c *Catalog) PackStored(_ context.Context, job repo.JobID, id pack.ID) error {
 	return c.change(func() error {
 		i, ok := c.intents[id]
+		if _, stored := c.packs[id]; stored {
+			return nil
+		}
 		if !ok {
 			return fmt.Errorf("pack %s of job %s: no intent: %w", id, job, errs.NotFound)
 		}

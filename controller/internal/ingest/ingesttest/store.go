@@ -36,6 +36,7 @@ type Store struct {
 	fault   Fault
 	err     error
 	left    int
+	blind   bool
 	creates map[string]int // by first segment of the key
 }
 
@@ -51,6 +52,26 @@ func (s *Store) FailCreates(prefix string, n int, f Fault, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prefix, s.left, s.fault, s.err = prefix, n, f, err
+}
+
+// FailReads makes every read of a pack fail, or work again.
+func (s *Store) FailReads(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blind = on
+}
+
+// readable tells whether an object can be read now.
+func (s *Store) readable(key string) error {
+	if s.Power.Cut() {
+		return errCut
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blind && strings.HasPrefix(key, "packs/") {
+		return fmt.Errorf("read %s: no answer: %w", key, errs.Unavailable)
+	}
+	return nil
 }
 
 // Creates tells how many objects were created under a first segment.
@@ -104,16 +125,16 @@ func (s *Store) next(key string) (Fault, error) {
 
 // Open implements blob.Store.
 func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if s.Power.Cut() {
-		return nil, errCut
+	if err := s.readable(key); err != nil {
+		return nil, err
 	}
 	return s.Store.Open(ctx, key, offset, length)
 }
 
 // Stat implements blob.Store.
 func (s *Store) Stat(ctx context.Context, key string) (blob.Info, error) {
-	if s.Power.Cut() {
-		return blob.Info{}, errCut
+	if err := s.readable(key); err != nil {
+		return blob.Info{}, err
 	}
 	return s.Store.Stat(ctx, key)
 }
