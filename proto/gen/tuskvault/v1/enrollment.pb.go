@@ -25,7 +25,7 @@ const (
 // EnrollRequest asks for an agent's first certificate.
 type EnrollRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Secret part of the join token.
+	// "<id>.<secret>": the join token without its version and its fingerprint.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// Name the agent wants; must equal the token's name where the token has one.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
