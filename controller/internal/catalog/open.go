@@ -110,7 +110,10 @@ func openFile(path string) (db *bbolt.DB, err error) {
 	case info.Size() == 0:
 		return nil, fmt.Errorf("the file is empty: %w", errs.Corrupt)
 	}
-	defer recovered(&err) // bbolt panics on some damaged files
+	// bbolt panics on some damaged files and runs beyond the end of cut ones. What
+	// it holds then is lost until the program ends, which it is about to.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recovered(&err)
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, classify(err)
