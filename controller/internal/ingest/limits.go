@@ -55,10 +55,6 @@ const (
 	tailSize   = 16 << 20
 	tailLinger = 100 * time.Millisecond
 
-	// maxReferences and maxContent bound a manifest's parts. 64 MiB of references
-	// are 1.5 million lists, about 200 TB; content has about 300 bytes a table, compressed.
-	maxReferences = 64 << 20
-	maxContent    = 128 << 20
 	// commits is how many commits run at once: each may hold both parts in memory
 	// and, while it decodes, a few times the content.
 	commits = 2

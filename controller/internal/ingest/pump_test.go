@@ -25,7 +25,7 @@ type pump struct {
 	dir  string
 }
 
-// order and report are those of transfertest/pump.
+// order and report are those of transfertest/cmd/pump.
 type order struct {
 	Address, Identity, Job, Domain, Name, Cut, Refs, Seal string
 	Epoch, Counter                                        uint64
@@ -49,7 +49,7 @@ func newPump(t testing.TB, w *world) *pump {
 	t.Helper()
 	p := &pump{w: w, dir: t.TempDir()}
 	p.path = filepath.Join(p.dir, "pump")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", p.path, "./internal/transfer/transfertest/pump")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", p.path, "./internal/transfer/transfertest/cmd/pump")
 	build.Dir = "../../../agent"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent's side: %v\n%s", err, out)

@@ -7,6 +7,7 @@ package transfertest
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -201,7 +202,7 @@ func (c *Controller) Commit(stream grpc.ClientStreamingServer[tuskvaultv1.Commit
 	var references, content []byte
 	for {
 		m, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {

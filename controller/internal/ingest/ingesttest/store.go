@@ -146,7 +146,7 @@ func (s *Store) Damage(ctx context.Context, key string, offset int64, b []byte) 
 		return err
 	}
 	copy(whole[offset:], b)
-	if err := s.Store.Delete(ctx, key); err != nil {
+	if err := s.Delete(ctx, key); err != nil {
 		return err
 	}
 	return s.Store.Create(ctx, key, blob.Bytes(whole))
