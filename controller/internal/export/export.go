@@ -48,6 +48,13 @@ type Exporter struct {
 	catalog Catalog
 	log     Log
 	logger  *zap.Logger
+
+	// put is a shipment that is in the log and not noted in the catalog yet: it must
+	// not be put again, the log has moved on. Only Run uses it.
+	put struct {
+		through uint64
+		head    catalog.Witness
+	}
 }
 
 // New makes an exporter; Run gives it life.
@@ -97,19 +104,32 @@ func (e *Exporter) shipAll(ctx context.Context) error {
 		if err != nil || !ok {
 			return err
 		}
-		class := repo.LogAsynchronous
-		if s.Synchronous {
-			class = repo.LogSynchronous
-		}
-		w, err := e.log.Append(ctx, class, s.Payload)
+		head, err := e.append(ctx, s)
 		if err != nil {
 			return err
 		}
-		head := catalog.Witness{Repository: w.Repository, Epoch: w.Epoch, Number: w.Number, Hash: w.Hash, Seen: time.Now().UTC()}
 		if err := e.catalog.Shipped(ctx, s, head); err != nil {
 			return err
 		}
 	}
+}
+
+// append puts a shipment into the log, once.
+func (e *Exporter) append(ctx context.Context, s catalog.Shipment) (catalog.Witness, error) {
+	if e.put.through == s.Through {
+		return e.put.head, nil
+	}
+	class := repo.LogAsynchronous
+	if s.Synchronous {
+		class = repo.LogSynchronous
+	}
+	w, err := e.log.Append(ctx, class, s.Payload)
+	if err != nil {
+		return catalog.Witness{}, err
+	}
+	e.put.through = s.Through
+	e.put.head = catalog.Witness{Repository: w.Repository, Epoch: w.Epoch, Number: w.Number, Hash: w.Hash, Seen: time.Now().UTC()}
+	return e.put.head, nil
 }
 
 // gather returns when something is to be shipped: at once when somebody waits
