@@ -47,21 +47,26 @@ func (s *enrollmentService) Enroll(ctx context.Context, r *tuskvaultv1.EnrollReq
 		ExpireTime: toTime(id.Expires)}, nil
 }
 
-// Renew gives the calling agent a new certificate of the same identity.
+// Renew gives the caller, an agent or an operator, a new certificate of the same identity.
 func (s *enrollmentService) Renew(ctx context.Context, r *tuskvaultv1.RenewRequest) (*tuskvaultv1.RenewResponse, error) {
 	c, err := CallerFrom(ctx)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case c.Agent.IsZero():
-		return nil, fmt.Errorf("renew certificate: the caller is no agent: %w", errs.Denied)
-	case len(r.GetCsr()) > maxCSR:
+	if len(r.GetCsr()) > maxCSR {
 		return nil, field("csr", "%d bytes, at most %d are taken", len(r.GetCsr()), maxCSR)
 	}
-	chain, expires, err := s.deps.Enroll.Renew(ctx, c.Agent, c.Fingerprint, r.GetCsr(), c.Address)
+	var fresh enroll.Renewal
+	switch {
+	case !c.Agent.IsZero():
+		fresh, err = s.deps.Enroll.Renew(ctx, c.Agent, c.Fingerprint, r.GetCsr(), c.Address)
+	case c.Operator != "":
+		fresh, err = s.deps.Enroll.RenewOperator(ctx, c.Operator, c.Fingerprint, r.GetCsr(), c.Address)
+	default:
+		err = fmt.Errorf("renew certificate: the caller has none: %w", errs.Unauthenticated)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &tuskvaultv1.RenewResponse{CertificateChain: chain, ExpireTime: toTime(expires)}, nil
+	return &tuskvaultv1.RenewResponse{CertificateChain: fresh.Chain, ExpireTime: toTime(fresh.Expires)}, nil
 }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"crypto/ecdsa"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,7 @@ import (
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
-func newRequest(t *testing.T) []byte {
+func newKeyAndRequest(t *testing.T) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := pki.NewKey()
 	if err != nil {
@@ -27,6 +28,12 @@ func newRequest(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key, csr
+}
+
+func newRequest(t *testing.T) []byte {
+	t.Helper()
+	_, csr := newKeyAndRequest(t)
 	return csr
 }
 
@@ -215,6 +222,69 @@ func TestARenewedCertificateIsTheSameIdentityAndARevokedOneIsNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = client.Renew(t.Context(), &tuskvaultv1.RenewRequest{Csr: newRequest(t)})
+		wantKind(t, err, errs.Denied, "revoked")
+	})
+}
+
+func TestAnOperatorRenewsItsOwnCertificateAndNothingMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		first := w.operator("v", catalog.RoleViewer)
+		time.Sleep(61 * 24 * time.Hour)
+		client := tuskvaultv1.NewEnrollmentServiceClient(w.dial(first.cert))
+		key, csr := newKeyAndRequest(t)
+		answer, err := client.Renew(t.Context(), &tuskvaultv1.RenewRequest{Csr: csr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := pki.NewIdentity(key, answer.GetCertificateChain(), w.issuer.Root().Raw, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fresh.Peer.String() != "operator/v" || fresh.Leaf.NotAfter.Before(time.Now().Add(89*24*time.Hour)) {
+			t.Errorf("%s until %s", fresh.Peer, fresh.Leaf.NotAfter)
+		}
+		time.Sleep(30 * 24 * time.Hour) // the first certificate is past its end
+		conn := w.dial(fresh.TLS())
+		if err := call(t.Context(), conn, tuskvaultv1.StatusService_WhoAmI_FullMethodName); err != nil {
+			t.Errorf("with the renewed certificate: %v", err)
+		}
+		wantKind(t, call(t.Context(), conn, tuskvaultv1.FleetService_ListTokens_FullMethodName), errs.Denied, "viewer")
+		if err := call(t.Context(), w.dial(first.cert), tuskvaultv1.StatusService_WhoAmI_FullMethodName); err == nil {
+			t.Error("the expired certificate was taken")
+		}
+		got := w.audited("operator.renew")
+		if len(got) != 1 || got[0].Actor != "operator/v" || got[0].Object != "operator v" || got[0].Address == "" ||
+			!strings.Contains(got[0].Detail, pki.FingerprintOf(fresh.Leaf).String()) {
+			t.Errorf("audit %+v", got)
+		}
+	})
+}
+
+func TestAnOperatorsCertificatesAreBoundedAndNoneIsRenewedOnceRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		o := w.operator("admin", catalog.RoleAdmin)
+		client := tuskvaultv1.NewEnrollmentServiceClient(w.dial(o.cert))
+		for range catalog.MaxCertificates + 2 { // answers that were lost must not push the live one out
+			if _, err := client.Renew(t.Context(), &tuskvaultv1.RenewRequest{Csr: newRequest(t)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.view(func(tx *catalog.Tx) error {
+			r, err := tx.Operator("admin")
+			if n := len(r.Certificates); n != catalog.MaxCertificates || r.Role != catalog.RoleAdmin {
+				t.Errorf("%d certificates kept, role %s", n, r.Role)
+			}
+			return err
+		})
+		_, err := client.Renew(t.Context(), &tuskvaultv1.RenewRequest{Csr: make([]byte, 17<<10)})
+		wantKind(t, err, errs.Invalid, "field csr")
+		w.revokeOperator("admin")
+		_, err = client.Renew(t.Context(), &tuskvaultv1.RenewRequest{Csr: newRequest(t)})
+		wantKind(t, err, errs.Denied, "revoked")
+		// Also past the table, as when the revocation comes between the look-up and the change.
+		_, err = w.enroll.RenewOperator(t.Context(), "admin", pki.FingerprintOf(o.cert.Leaf), newRequest(t), "test")
 		wantKind(t, err, errs.Denied, "revoked")
 	})
 }

@@ -35,7 +35,7 @@ var methods = map[string]callers{
 	healthv1.Health_Watch_FullMethodName: everybody,
 
 	tuskvaultv1.EnrollmentService_Enroll_FullMethodName: anyone,
-	tuskvaultv1.EnrollmentService_Renew_FullMethodName:  agents,
+	tuskvaultv1.EnrollmentService_Renew_FullMethodName:  everybody,
 
 	tuskvaultv1.AgentService_Session_FullMethodName: agents,
 

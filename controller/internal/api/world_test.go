@@ -109,12 +109,7 @@ func newWorld(t *testing.T) *world {
 	w.jobs.hub = w.hub
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
 
-	key, err := pki.NewKey()
-	must(err)
-	chain, err := w.issuer.IssueController(key.Public(), time.Now(), pki.LeafLife)
-	must(err)
-	own := &tls.Certificate{Certificate: chain.Certificates, PrivateKey: key}
-	config, err := pki.ServerTLS(w.issuer.Root(), func() (*tls.Certificate, error) { return own, nil })
+	config, err := pki.ServerTLS(w.issuer.Root(), pki.NewServerCertificate(w.issuer, pki.LeafLife).Certificate)
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
@@ -255,7 +250,7 @@ func issueOperator(t *testing.T, issuer *pki.Issuer, name string, life time.Dura
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Certificate{Certificate: chain.Certificates, PrivateKey: key}, chain
+	return &tls.Certificate{Certificate: chain.Certificates, PrivateKey: key, Leaf: chain.Leaf}, chain
 }
 
 // view reads the catalog.

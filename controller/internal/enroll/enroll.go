@@ -1,5 +1,6 @@
 // Package enroll gives agents their identities: one-time join tokens, the first
-// certificate, renewals, replacement of a rebuilt host, and revocation.
+// certificate, renewals, replacement of a rebuilt host, and revocation. To
+// operators it gives renewals.
 //
 // A token proves one thing, the right to enroll once. What an agent says beside
 // it (its name, the names in its certificate request) grants nothing: its id is
@@ -40,6 +41,7 @@ type Catalog interface {
 // Issuer issues certificates. *pki.Issuer implements it.
 type Issuer interface {
 	IssueAgent(csr []byte, agent [16]byte, now time.Time, life time.Duration) (pki.Chain, error)
+	IssueOperator(csr []byte, name string, now time.Time, life time.Duration) (pki.Chain, error)
 	Root() *x509.Certificate
 }
 
@@ -49,8 +51,8 @@ type Trail interface {
 	Refuse(ctx context.Context, r catalog.AuditRecord)
 }
 
-// Service gives, renews and takes away agents' identities. Its methods may be
-// called concurrently.
+// Service gives, renews and takes away agents' identities, and renews those of
+// operators. Its methods may be called concurrently.
 type Service struct {
 	catalog Catalog
 	issuer  Issuer
@@ -227,71 +229,6 @@ func (s *Service) admit(tx *catalog.Tx, token catalog.Token, agent catalog.Agent
 	err = s.trail.Append(tx, catalog.AuditRecord{Actor: "agent/" + agent.Name, Address: r.Address, Action: "agent.enroll", Object: "agent " + agent.Name, Outcome: "ok",
 		Detail: fmt.Sprintf("join token %s made by %s; certificate %s", token.ID, token.CreatedBy, pki.FingerprintOf(chain.Leaf))})
 	return Identity{Agent: agent.ID, Name: agent.Name, Chain: chain.Certificates, Root: s.issuer.Root().Raw, Expires: chain.Leaf.NotAfter}, err
-}
-
-// Renew gives the agent a new certificate of the same identity. presented is
-// the fingerprint of the certificate that the call came with; it stays good
-// until it expires, since the answer may be lost.
-func (s *Service) Renew(ctx context.Context, id repo.AgentID, presented [32]byte, csr []byte, address string) (chain [][]byte, expires time.Time, err error) {
-	err = s.catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {
-		agent, err := tx.Agent(id)
-		if err != nil {
-			return err
-		}
-		if agent.State != catalog.AgentActive || !Holds(agent.Certificates, presented) {
-			return fmt.Errorf("agent %s: its certificate was revoked: %w", agent.Name, errs.Denied)
-		}
-		at := time.Now()
-		c, err := s.issuer.IssueAgent(csr, agent.ID, at, pki.LeafLife)
-		if err != nil {
-			return err
-		}
-		agent.Certificates = withCertificate(agent.Certificates, certificate(c, at), presented, at)
-		if err := tx.PutAgent(agent); err != nil {
-			return err
-		}
-		chain, expires = c.Certificates, c.Leaf.NotAfter
-		return s.trail.Append(tx, catalog.AuditRecord{Actor: "agent/" + agent.Name, Address: address, Action: "agent.renew", Object: "agent " + agent.Name, Outcome: "ok",
-			Detail: "certificate " + pki.FingerprintOf(c.Leaf).String()})
-	})
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("renew certificate: %w", err)
-	}
-	return chain, expires, nil
-}
-
-// Holds tells whether a certificate is one of the good ones.
-func Holds(good []catalog.Certificate, fingerprint [32]byte) bool {
-	for _, c := range good {
-		if subtle.ConstantTimeCompare(c.Fingerprint[:], fingerprint[:]) == 1 {
-			return true
-		}
-	}
-	return false
-}
-
-// withCertificate adds a certificate; expired ones go, then the oldest beyond
-// the bound, but never the one the caller holds.
-func withCertificate(list []catalog.Certificate, c catalog.Certificate, presented [32]byte, now time.Time) []catalog.Certificate {
-	var kept []catalog.Certificate
-	for _, old := range list {
-		if old.Fingerprint == presented || now.Before(old.Expires) {
-			kept = append(kept, old)
-		}
-	}
-	kept = append(kept, c)
-	for i := 0; len(kept) > catalog.MaxCertificates && i < len(kept)-1; {
-		if kept[i].Fingerprint == presented {
-			i++
-			continue
-		}
-		kept = append(kept[:i], kept[i+1:]...)
-	}
-	return kept
-}
-
-func certificate(c pki.Chain, at time.Time) catalog.Certificate {
-	return catalog.Certificate{Fingerprint: pki.FingerprintOf(c.Leaf), Issued: at, Expires: c.Leaf.NotAfter}
 }
 
 // source gives what calls are counted by: an IPv4 address, an IPv6 network of

@@ -27,8 +27,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// EnrollmentService gives agents their certificates. Enroll is the only call of
-// the whole interface that needs no client certificate.
+// EnrollmentService gives certificates: agents their first one, agents and
+// operators those after it. Enroll is the only call of the whole interface that
+// needs no client certificate.
 type EnrollmentServiceClient interface {
 	// Enroll trades a one-time join token and a certificate request for a certificate.
 	Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
@@ -68,8 +69,9 @@ func (c *enrollmentServiceClient) Renew(ctx context.Context, in *RenewRequest, o
 // All implementations must embed UnimplementedEnrollmentServiceServer
 // for forward compatibility.
 //
-// EnrollmentService gives agents their certificates. Enroll is the only call of
-// the whole interface that needs no client certificate.
+// EnrollmentService gives certificates: agents their first one, agents and
+// operators those after it. Enroll is the only call of the whole interface that
+// needs no client certificate.
 type EnrollmentServiceServer interface {
 	// Enroll trades a one-time join token and a certificate request for a certificate.
 	Enroll(context.Context, *EnrollRequest) (*EnrollResponse, error)
