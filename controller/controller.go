@@ -120,7 +120,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	jobs, keys := c.config.Jobs, vault.New(r)
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
-	found := &snapshots{repository: r, catalog: cat}
+	found := &snapshots{Vault: keys, repository: r, catalog: cat}
 	w.manager = job.New(cat, found, job.Options{Lease: jobs.Lease, Attempts: jobs.Attempts, Backoff: jobs.Backoff, PerAgent: jobs.PerAgent}, c.log)
 	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Witness: cat.Head, Log: c.log},
 		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
@@ -135,11 +135,10 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	return w, w.serveOn(cat, issuer, keys)
 }
 
-// openLog goes on with the catalog log where the catalog knows it to be.
+// openLog goes on with the catalog log where the catalog knows it to be: before
+// its first record, when the catalog has noted none. What a process put and died
+// before noting is put again with the same bytes and recognized.
 func (c *Controller) openLog(ctx context.Context, r *repo.Repository, m catalog.Meta) (*repo.Log, error) {
-	if m.Head.Number == 0 {
-		return repo.OpenLog(ctx, r, m.Epoch)
-	}
 	return repo.OpenLogAt(ctx, r, m.Epoch, repo.Witness{Repository: m.Repository, Epoch: m.Head.Epoch, Number: m.Head.Number, Hash: m.Head.Hash})
 }
 

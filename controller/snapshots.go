@@ -7,12 +7,13 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/repo"
-	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // snapshots gives jobs what they need of the repository, in their own words.
 type snapshots struct {
+	*vault.Vault // for SealEpoch
 	repository *repo.Repository
 	catalog    *catalog.Catalog
 	// ingest reads a snapshot's facts. It is set before anything runs: the ingest
@@ -62,13 +63,4 @@ func (s *snapshots) presence(ctx context.Context, instance repo.InstanceID, a ca
 	}
 	found, err := s.ingest.Describe(ctx, committing(instance, a))
 	return job.Present, snapshotRecord(found), err
-}
-
-// SealEpoch gives the epoch of the seal key that a backup into the domain is given.
-func (s *snapshots) SealEpoch(ctx context.Context, domain seal.DomainID) (uint32, error) {
-	d, err := s.repository.Domain(ctx, domain)
-	if err != nil {
-		return 0, err
-	}
-	return d.SealEpoch(), nil
 }

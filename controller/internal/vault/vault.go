@@ -46,16 +46,35 @@ func (v *Vault) NewSealEpoch(ctx context.Context, domain seal.DomainID) error {
 // BackupGrant gives what a backup into the domain may use: of the seal keys the
 // newest one only. A seal key that is too old is replaced first.
 func (v *Vault) BackupGrant(ctx context.Context, domain seal.DomainID) (repo.Grant, error) {
-	d, err := v.repository.Domain(ctx, domain)
+	d, err := v.fresh(ctx, domain)
 	if err != nil {
 		return repo.Grant{}, fmt.Errorf("grant for a backup: %w", err)
 	}
+	return d.WriteGrant(), nil
+}
+
+// SealEpoch gives the epoch of the seal key that BackupGrant gives now, so that
+// it can be journaled which one an attempt has.
+func (v *Vault) SealEpoch(ctx context.Context, domain seal.DomainID) (uint32, error) {
+	d, err := v.fresh(ctx, domain)
+	if err != nil {
+		return 0, fmt.Errorf("seal epoch for a backup: %w", err)
+	}
+	return d.SealEpoch(), nil
+}
+
+// fresh opens a domain whose newest seal key may still be given out.
+func (v *Vault) fresh(ctx context.Context, domain seal.DomainID) (*repo.Domain, error) {
+	d, err := v.repository.Domain(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
 	if v.now().Sub(d.SealSince()) > sealEpochLife {
 		if _, err := d.BumpSealEpoch(ctx); err != nil {
-			return repo.Grant{}, fmt.Errorf("grant for a backup: %w", err)
+			return nil, err
 		}
 	}
-	return d.WriteGrant(), nil
+	return d, nil
 }
 
 // RestoreGrant gives what a restore of the snapshot may use.
