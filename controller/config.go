@@ -119,3 +119,6 @@ func (c *Config) indexFolder() string { return filepath.Join(c.StateDir, "index"
 
 // DecisionsFile is the file of a state folder in which init notes what run must know.
 func DecisionsFile(state string) string { return filepath.Join(state, "controller.yaml") }
+
+// UnfinishedFile is the file of a state folder that is there while init is not done.
+func UnfinishedFile(state string) string { return filepath.Join(state, "init.unfinished") }

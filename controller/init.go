@@ -42,27 +42,33 @@ type Initialized struct {
 // Init makes a repository and the state folder of its first controller.
 //
 // Durable steps:
-//  1. unlock.key, unless a secret is named; one that is there is used again.
-//  2. The repository in the store: repository.json, then its first key.
-//  3. epochs/1 in the store.
-//  4. The root and the issuing authority, sealed, in the store.
-//  5. catalog.db with the first operator.
-//  6. admin-context.yaml.
-//  7. controller.yaml, which says that init is done.
+//  1. init.unfinished, which names the store.
+//  2. unlock.key, unless a secret is named; one that is there is used again.
+//  3. The repository in the store: repository.json, then its first key.
+//  4. The next epoch in the store.
+//  5. The root and the issuing authority, sealed, in the store.
+//  6. catalog.db with the first operator.
+//  7. admin-context.yaml.
+//  8. controller.yaml, which says that init is done.
+//  9. init.unfinished goes.
 //
 // It refuses with errs.Exists a state folder with a catalog or a controller.yaml
-// and a store that holds anything, and touches neither. A crash before step 7
-// leaves folders that run and init refuses by name; they hold nothing yet and
-// are to be removed by hand.
+// and a store that holds anything, and touches neither. A crash after step 1
+// and before step 8 leaves a folder that run refuses, and that the same init
+// makes whole: it makes catalog and context anew, and goes on with the repository
+// if the key opens it and nobody has used it yet. What step 5 made before is
+// left in the store, where an authority of an epoch without a catalog is good
+// for nothing.
 func Init(ctx context.Context, c Config) (*Initialized, error) {
-	if err := refuseExisting(&c); err != nil {
-		return nil, err
-	}
 	unlock, err := lockFolder(c.lockFile())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	again, err := begin(&c)
+	if err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
 	out := &Initialized{Context: c.contextFile()}
 	if c.Unlock.IsZero() {
 		if err := makeKeyFile(c.keyFile()); err != nil {
@@ -73,7 +79,7 @@ func Init(ctx context.Context, c Config) (*Initialized, error) {
 			return nil, err
 		}
 	}
-	r, err := makeRepository(ctx, &c)
+	r, err := makeRepository(ctx, &c, again)
 	if err != nil {
 		return nil, err
 	}
@@ -91,18 +97,42 @@ func Init(ctx context.Context, c Config) (*Initialized, error) {
 		return nil, err
 	}
 	out.SameFileSystem = out.KeyFile != "" && sameFileSystem(c.StateDir, c.Store)
-	return out, writeDecisions(&c)
+	if err := writeDecisions(&c); err != nil {
+		return nil, err
+	}
+	return out, durable.Remove(UnfinishedFile(c.StateDir))
 }
 
-func refuseExisting(c *Config) error {
-	for _, path := range []string{c.catalogFile(), DecisionsFile(c.StateDir), c.contextFile()} {
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("init: %s is there, and init touches nothing that exists: %w", path, errs.Exists)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("init: %w", err)
-		}
+// begin refuses what exists, or takes up what an init of the same store left; it
+// tells which.
+func begin(c *Config) (again bool, err error) {
+	if err := absent(DecisionsFile(c.StateDir)); err != nil {
+		return false, err
 	}
-	return nil
+	text, err := os.ReadFile(UnfinishedFile(c.StateDir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := errors.Join(absent(c.catalogFile()), absent(c.contextFile())); err != nil {
+			return false, err
+		}
+		return false, durable.WriteFile(UnfinishedFile(c.StateDir), []byte(c.Store))
+	case err != nil:
+		return false, err
+	case string(text) != c.Store:
+		return false, fmt.Errorf("an earlier init in %s with store %s did not finish, this one names %s: %w", c.StateDir, text, c.Store, errs.Conflict)
+	}
+	return true, errors.Join(durable.Remove(c.catalogFile()), durable.Remove(c.contextFile()))
+}
+
+func absent(path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s is there, and init touches nothing that exists: %w", path, errs.Exists)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
 }
 
 func makeKeyFile(path string) error {
@@ -115,7 +145,9 @@ func makeKeyFile(path string) error {
 	return nil
 }
 
-func makeRepository(ctx context.Context, c *Config) (*repo.Repository, error) {
+// makeRepository makes the repository; again lets it go on with one that an
+// earlier init has made and nobody has used.
+func makeRepository(ctx context.Context, c *Config, again bool) (*repo.Repository, error) {
 	u, err := unlocker(c.Unlock)
 	if err != nil {
 		return nil, err
@@ -124,7 +156,20 @@ func makeRepository(ctx context.Context, c *Config) (*repo.Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	return repo.Init(ctx, store, repo.Options{Unlocker: u, Name: c.Name})
+	r, err := repo.Init(ctx, store, repo.Options{Unlocker: u, Name: c.Name})
+	if !errors.Is(err, errs.Exists) {
+		return r, err
+	}
+	if !again {
+		// Nothing was made: the next init must not take this store for its own.
+		return nil, errors.Join(err, durable.Remove(UnfinishedFile(c.StateDir)))
+	}
+	if r, openErr := repo.Open(ctx, store, u); openErr == nil {
+		if head, headErr := r.LogHead(ctx); headErr == nil && head.Number == 0 {
+			return r, nil
+		}
+	}
+	return nil, err
 }
 
 // makeCatalog makes the catalog with the first operator, and that operator's context.

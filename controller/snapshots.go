@@ -14,8 +14,8 @@ import (
 // snapshots gives jobs what they need of the repository, in their own words.
 type snapshots struct {
 	*vault.Vault // for SealEpoch
-	repository *repo.Repository
-	catalog    *catalog.Catalog
+	repository   *repo.Repository
+	catalog      *catalog.Catalog
 	// ingest reads a snapshot's facts. It is set before anything runs: the ingest
 	// needs the jobs, and the jobs need this.
 	ingest *ingest.Server

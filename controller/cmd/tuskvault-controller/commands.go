@@ -145,10 +145,7 @@ func (p *program) initCmd() *cobra.Command {
 			}
 			made, err := controller.Init(c.Context(), cfg)
 			if err != nil {
-				if k := errs.KindOf(err); k == errs.Exists || k == errs.Conflict {
-					p.hints = []string{"to use what is there: tuskvault-controller run --state-dir " + cfg.StateDir,
-						"if an earlier init was cut off, remove " + cfg.StateDir + " and the folder of " + cfg.Store + " yourself and run init again"}
-				}
+				p.hints = initHints(cfg, err)
 				return err
 			}
 			p.told(cfg, made)
@@ -157,6 +154,23 @@ func (p *program) initCmd() *cobra.Command {
 	}
 	f.register(c)
 	return c
+}
+
+// initHints says what to do about a refused init. It never says to remove a store:
+// what is in one may be all that is left of somebody's data.
+func initHints(cfg controller.Config, err error) []string {
+	there := func(path string) bool { _, err := os.Lstat(path); return err == nil }
+	switch k := errs.KindOf(err); {
+	case there(controller.DecisionsFile(cfg.StateDir)):
+		return []string{"to use what is there: tuskvault-controller run --state-dir " + cfg.StateDir}
+	case there(controller.UnfinishedFile(cfg.StateDir)) && k == errs.Conflict:
+		return []string{"run init again with the store it began with, or name another --state-dir"}
+	case there(controller.UnfinishedFile(cfg.StateDir)) && k != errs.Exists:
+		return []string{"mend that and run the same init again: it goes on where this one stopped"}
+	case k == errs.Exists:
+		return []string{"name an empty folder as --store and a new one as --state-dir"}
+	}
+	return nil
 }
 
 // told says what init made and what comes next.

@@ -65,7 +65,9 @@ func TestTheSameRequestGivesTheSameJobAndAnotherIsRefused(t *testing.T) {
 
 func TestAnInstanceHasOneAttemptAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		first, second := w.backup(), w.backup()
+		first := w.backup()
+		time.Sleep(time.Second)
+		second := w.backup()
 		ref := w.running()
 		if _, ok, err := w.jobs.Lease(t.Context(), w.agent); ok || err != nil {
 			t.Fatalf("a second attempt of a busy instance: %v, %v", ok, err)
@@ -333,7 +335,9 @@ func TestAnAgentThatComesBackWithoutAnAttemptLosesItSoon(t *testing.T) {
 
 func TestRevokingAnAgentEndsItsJobs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		first, second := w.backup(), w.backup()
+		first := w.backup()
+		time.Sleep(time.Second)
+		second := w.backup()
 		ref := w.running()
 		w.must(w.catalog.Update(t.Context(), catalog.Local, func(tx *catalog.Tx) error {
 			a, err := tx.Agent(w.agent)
