@@ -273,6 +273,7 @@ func (m *Manager) askStore(id repo.JobID) {
 	}
 	m.mu.Unlock()
 	signal(m.settling)
+	signal(m.kick) // due may be earlier than what keepTime waits for
 }
 
 func (m *Manager) forget(id repo.JobID) {
