@@ -1,6 +1,7 @@
 // Package durable replaces small files so that a crash at any instant leaves
-// the old bytes or the new ones. Repository objects have their own driver; this
-// is for the programs' state folders.
+// the old bytes or the new ones, and locks what only one process may change.
+// Repository objects have their own driver; this is for the programs' own files
+// and folders.
 package durable
 
 import (
@@ -9,6 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 // WriteFile replaces path by data with mode 0600. In this order:
@@ -62,4 +66,23 @@ func SyncFolder(dir string) error {
 		return fmt.Errorf("sync folder %s: %w", dir, err)
 	}
 	return nil
+}
+
+// Lock takes a lock file, which is made when it is missing and stays when the
+// lock is let go of. It never waits: a lock that another process holds, or
+// another call of this one, is Busy. The kernel lets go of it when the process
+// ends, however it ends.
+func Lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close() // the lock is what matters
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: another process holds it: %w", path, errs.Busy)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { _ = f.Close() }, nil // closing lets go of the lock
 }

@@ -1,11 +1,13 @@
 package durable_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/tuskvault/tuskvault/internal/durable"
+	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 func TestAFileIsReplacedForItsUserAlone(t *testing.T) {
@@ -72,5 +74,24 @@ func TestRemovingTwiceIsNoError(t *testing.T) {
 		if err := durable.Remove(path); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestALockIsHeldOnceAndTakenAgainAfterItIsLetGoOf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := durable.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.Lock(path); !errors.Is(err, errs.Busy) {
+		t.Errorf("a second lock: %v", err)
+	}
+	unlock()
+	if unlock, err = durable.Lock(path); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if _, err := durable.Lock(filepath.Join(path, "below")); err == nil || errors.Is(err, errs.Busy) {
+		t.Errorf("a lock below a file: %v", err)
 	}
 }
