@@ -18,7 +18,12 @@ import (
 
 // client is a connection to the controller of the chosen context.
 type client struct {
-	conn     *grpc.ClientConn
+	conn *grpc.ClientConn
+	// context and identity are what it was made with.
+	context  access.Context
+	identity *pki.Identity
+
+	enroll   tuskvaultv1.EnrollmentServiceClient
 	fleet    tuskvaultv1.FleetServiceClient
 	job      tuskvaultv1.JobServiceClient
 	snapshot tuskvaultv1.SnapshotServiceClient
@@ -83,7 +88,8 @@ func (a *app) dial() (*client, error) {
 	}
 	if now := a.now(); now.After(identity.Leaf.NotAfter) {
 		return nil, hint(fmt.Errorf("use context %q: its certificate expired on %s: %w", c.Name, identity.Leaf.NotAfter.Local().Format("2006-01-02 15:04"), errs.Unauthenticated),
-			"ask an admin for a new context")
+			"ask an admin for a new context",
+			`the admin that init made gets one on the controller's host: run "tuskvault-controller admin-context --state-dir DIR"`)
 	}
 	config, err := pki.ClientTLS(identity.Root, func() (*tls.Certificate, error) { return identity.TLS(), nil })
 	if err != nil {
@@ -95,6 +101,9 @@ func (a *app) dial() (*client, error) {
 	}
 	return &client{
 		conn:     conn,
+		context:  *c,
+		identity: identity,
+		enroll:   tuskvaultv1.NewEnrollmentServiceClient(conn),
 		fleet:    tuskvaultv1.NewFleetServiceClient(conn),
 		job:      tuskvaultv1.NewJobServiceClient(conn),
 		snapshot: tuskvaultv1.NewSnapshotServiceClient(conn),

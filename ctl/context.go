@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,7 +20,7 @@ func (a *app) contextCmd() *cobra.Command {
 		Use:   "add NAME --from FILE [--address HOST:PORT]",
 		Short: "Take a context over from a file such as the controller's admin-context.yaml",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(_ *cobra.Command, args []string) error { return a.contextAdd(args[0], from, rename) },
+		RunE:  func(c *cobra.Command, args []string) error { return a.contextAdd(c.Context(), args[0], from, rename) },
 	}
 	add.Flags().StringVar(&from, "from", "", "file to take the context from")
 	add.Flags().StringVar(&rename, "address", "", "address to use instead of the file's")
@@ -27,10 +28,10 @@ func (a *app) contextCmd() *cobra.Command {
 	c.AddCommand(
 		&cobra.Command{Use: "ls", Short: "List contexts", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return a.contextList() }},
 		&cobra.Command{Use: "use NAME", Short: "Make a context the current one", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeContexts,
-			RunE: func(_ *cobra.Command, args []string) error {
-				return a.changeContexts(func(f *access.File) error {
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.changeContexts(c.Context(), func(f *access.File) error {
 					if _, err := f.Get(args[0]); err != nil {
-						return err
+						return hint(err, `run "tuskctl context ls"`)
 					}
 					f.Current = args[0]
 					return nil
@@ -38,8 +39,10 @@ func (a *app) contextCmd() *cobra.Command {
 			}},
 		add,
 		&cobra.Command{Use: "rm NAME", Short: "Forget a context", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeContexts,
-			RunE: func(_ *cobra.Command, args []string) error {
-				return a.changeContexts(func(f *access.File) error { return f.Remove(args[0]) })
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.changeContexts(c.Context(), func(f *access.File) error {
+					return hint(f.Remove(args[0]), `run "tuskctl context ls"`)
+				})
 			}},
 	)
 	return c
@@ -83,22 +86,19 @@ func (a *app) contextList() error {
 	return p.Print(print.View{Object: map[string]any{"contexts": rows}, Table: t, Names: names})
 }
 
-func (a *app) changeContexts(change func(*access.File) error) error {
+// lockWait bounds the wait for another tuskctl that changes the same file: one
+// that renews a certificate holds it for renewTimeout at most.
+const lockWait = 2 * renewTimeout
+
+func (a *app) changeContexts(ctx context.Context, change func(*access.File) error) error {
 	path, err := a.contextsPath()
 	if err != nil {
 		return err
 	}
-	f, err := access.Load(path)
-	if err != nil {
-		return err
-	}
-	if err := change(f); err != nil {
-		return hint(err, `run "tuskctl context ls"`)
-	}
-	return f.Save(path)
+	return access.Change(ctx, path, lockWait, func(f *access.File) (bool, error) { return true, change(f) })
 }
 
-func (a *app) contextAdd(name, from, address string) error {
+func (a *app) contextAdd(ctx context.Context, name, from, address string) error {
 	src, err := access.Load(from)
 	if err != nil {
 		return err
@@ -107,26 +107,14 @@ func (a *app) contextAdd(name, from, address string) error {
 	if err != nil {
 		return fmt.Errorf("take context from %s: %w", from, err)
 	}
-	path, err := a.contextsPath()
-	if err != nil {
-		return err
-	}
-	f, err := access.Load(path)
-	if errors.Is(err, errs.NotFound) {
-		f, err = &access.File{}, nil
-	}
-	if err != nil {
-		return err
-	}
 	added := *c
 	added.Name = name
 	if address != "" {
 		added.Address = address
 	}
-	if err := f.Add(added); err != nil {
-		return hint(err, fmt.Sprintf("run %q first", "tuskctl context rm "+name))
-	}
-	return f.Save(path)
+	return a.changeContexts(ctx, func(f *access.File) error {
+		return hint(f.Add(added), fmt.Sprintf("run %q first", "tuskctl context rm "+name))
+	})
 }
 
 func (a *app) completeContexts(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {

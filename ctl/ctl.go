@@ -132,6 +132,7 @@ func (a *app) call(c *cobra.Command, fn func(context.Context, *client) error) er
 		return err
 	}
 	defer cl.close()
+	a.keepFresh(ctx, cl)
 	return fn(ctx, cl)
 }
 

@@ -15,21 +15,25 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/rpc"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
 // fake is a controller that keeps a small fleet in memory.
 type fake struct {
+	tuskvaultv1.UnimplementedEnrollmentServiceServer
 	tuskvaultv1.UnimplementedFleetServiceServer
 	tuskvaultv1.UnimplementedJobServiceServer
 	tuskvaultv1.UnimplementedSnapshotServiceServer
 	tuskvaultv1.UnimplementedStatusServiceServer
 
-	now time.Time
+	now    time.Time
+	issuer *pki.Issuer
 
-	mu   sync.Mutex
-	jobs map[string]*tuskvaultv1.Job
+	mu      sync.Mutex
+	jobs    map[string]*tuskvaultv1.Job
+	renewed int
 }
 
 const (
@@ -39,19 +43,35 @@ const (
 	snapshotB  = "c2000000000000000000000000000000"
 )
 
-func newFakeServer(config *tls.Config, now time.Time) *grpc.Server {
-	f := &fake{now: now, jobs: map[string]*tuskvaultv1.Job{}}
+func (f *fake) server(config *tls.Config) *grpc.Server {
 	s := rpc.NewServer(rpc.ServerOptions{TLS: config, Log: zap.NewNop(), Authorize: func(ctx context.Context, _ string) error {
 		if p, _ := rpc.PeerFrom(ctx); p.Operator != "admin" {
 			return fmt.Errorf("operator %q: not known: %w", p.Operator, errs.Unauthenticated)
 		}
 		return nil
 	}})
+	tuskvaultv1.RegisterEnrollmentServiceServer(s, f)
 	tuskvaultv1.RegisterFleetServiceServer(s, f)
 	tuskvaultv1.RegisterJobServiceServer(s, f)
 	tuskvaultv1.RegisterSnapshotServiceServer(s, f)
 	tuskvaultv1.RegisterStatusServiceServer(s, f)
 	return s
+}
+
+// Renew renews the certificates of operators, but not those that end within five minutes.
+func (f *fake) Renew(ctx context.Context, r *tuskvaultv1.RenewRequest) (*tuskvaultv1.RenewResponse, error) {
+	p, _ := rpc.PeerFrom(ctx)
+	if p.NotAfter.Before(f.now.Add(5 * time.Minute)) {
+		return nil, fmt.Errorf("renew certificate: operator %s: its certificate was revoked: %w", p.Operator, errs.Denied)
+	}
+	chain, err := f.issuer.IssueOperator(r.GetCsr(), p.Operator, time.Now(), pki.LeafLife)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.renewed++
+	return &tuskvaultv1.RenewResponse{CertificateChain: chain.Certificates, ExpireTime: timestamppb.New(chain.Leaf.NotAfter)}, nil
 }
 
 func (f *fake) ago(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(f.now.Add(-d)) }

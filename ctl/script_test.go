@@ -20,6 +20,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/access"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/rpc"
+	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			f, err := startFake(e.Defer)
+			_, f, err := startFake(e.Defer)
 			if err != nil {
 				return err
 			}
@@ -73,46 +74,53 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // startFake starts a controller for one script and gives the contexts: "good"
-// reaches it, "nobody" is not known to it, "gone" reaches nothing.
-func startFake(cleanup func(func())) (*access.File, error) {
+// reaches it, "nobody" is not known to it, "gone" reaches nothing; "old" is due
+// for renewal, "stale" too but is not renewed, "expired" is too late.
+func startFake(cleanup func(func())) (*fake, *access.File, error) {
 	now := time.Now()
-	root, err := pki.NewRoot([16]byte{1}, now)
+	root, err := pki.NewRoot([16]byte{1}, now.Add(-24*time.Hour)) // older than every certificate below it
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	issuer, err := root.Issuer(1, now)
+	issuer, err := root.Issuer(1, now.Add(-24*time.Hour))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	own := pki.NewServerCertificate(issuer, time.Hour)
 	config, err := pki.ServerTLS(root.Certificate(), own.Certificate)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan struct{})
-	s := newFakeServer(config, now)
+	f := &fake{now: now, issuer: issuer, jobs: map[string]*tuskvaultv1.Job{}}
+	s := f.server(config)
 	go func() { // waited for when the script ends
 		defer close(served)
 		_ = rpc.Serve(ctx, s, l, time.Second) // a server that fails shows in the script
 	}()
 	cleanup(func() { cancel(); <-served })
-	good, err := operator(issuer, "admin", l.Addr().String(), now)
-	if err != nil {
-		return nil, err
+	out := &access.File{Current: "good"}
+	for _, c := range []struct {
+		context, operator string
+		age               time.Duration // of a certificate that lives an hour
+	}{{"good", "admin", 0}, {"nobody", "nobody", 0}, {"old", "admin", 50 * time.Minute}, {"stale", "admin", 57 * time.Minute}, {"expired", "admin", 61 * time.Minute}} {
+		made, err := operator(issuer, c.operator, l.Addr().String(), now.Add(-c.age))
+		if err != nil {
+			return nil, nil, err
+		}
+		made.Name = c.context
+		if err := out.Add(*made); err != nil {
+			return nil, nil, err
+		}
 	}
-	good.Name = "good"
-	nobody, err := operator(issuer, "nobody", l.Addr().String(), now)
-	if err != nil {
-		return nil, err
-	}
-	gone := *good
+	gone := out.Contexts[0]
 	gone.Name, gone.Address = "gone", "127.0.0.1:1"
-	return &access.File{Current: "good", Contexts: []access.Context{*good, *nobody, gone}}, nil
+	return f, out, out.Add(gone)
 }
 
 func operator(issuer *pki.Issuer, name, address string, now time.Time) (*access.Context, error) {
@@ -155,7 +163,7 @@ func (c *cancelAt) Write(b []byte) (int, error) {
 }
 
 func TestInterruptingAWaitLeavesTheJobAloneAndSaysHowToGoOn(t *testing.T) {
-	f, err := startFake(t.Cleanup)
+	_, f, err := startFake(t.Cleanup)
 	if err != nil {
 		t.Fatal(err)
 	}
