@@ -159,8 +159,12 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 		fmt.Fprintln(&b, p)
 	}
 	if s := r.GetStats(); s != nil && !j.GetDryRun() {
-		line("moved", "%s rows, %s; %s of %s chunks new; %s over the wire; agent's peak memory %s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()),
-			print.Count(s.GetNewChunks()), print.Count(s.GetChunks()), print.Size(s.GetTransferredBytes()), print.Size(s.GetPeakMemoryBytes()))
+		chunks := ""
+		if j.GetKind() == tuskvaultv1.JobKind_JOB_KIND_BACKUP {
+			chunks = fmt.Sprintf("%s of %s chunks new; ", print.Count(s.GetNewChunks()), print.Count(s.GetChunks()))
+		}
+		line("moved", "%s rows, %s; %s%s over the wire; agent's peak memory %s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()), chunks,
+			print.Size(s.GetTransferredBytes()), print.Size(s.GetPeakMemoryBytes()))
 	}
 	for _, d := range r.GetDatabases() {
 		name, state := d.GetDatabase(), "complete"

@@ -34,6 +34,16 @@ func width(w any) (int, bool) {
 	return n, true
 }
 
+// canDraw tells whether a terminal has room for bars.
+func canDraw(w any) bool {
+	f := fileOf(w)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	_, height, err := term.GetSize(int(f.Fd()))
+	return err == nil && height > 2
+}
+
 // confirm asks before something is destroyed. Off a terminal only --yes counts.
 func (a *app) confirm(yes bool, what string) error {
 	if yes {

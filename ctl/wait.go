@@ -30,8 +30,8 @@ func (a *app) waitAll(ctx context.Context, jobs []*tuskvaultv1.Job) error {
 		return err
 	}
 	defer cl.close()
-	w, tty := width(a.Err)
-	watcher := print.NewProgress(a.Err, tty, w, a.now)
+	w, _ := width(a.Err)
+	watcher := print.NewProgress(a.Err, canDraw(a.Err), w, a.now)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(64) // streams on one connection; further jobs are followed as earlier ones end
 	for i := range jobs {

@@ -64,7 +64,9 @@ type Progress struct {
 
 // bar is one database, or the head of a job, on a terminal.
 type bar struct {
-	bar  *mpb.Bar
+	bar   *mpb.Bar
+	drawn time.Time // when its bytes were last set
+
 	mu   sync.Mutex
 	text string
 }
@@ -72,12 +74,38 @@ type bar struct {
 func (b *bar) set(s string) { b.mu.Lock(); b.text = s; b.mu.Unlock() }
 func (b *bar) get() string  { b.mu.Lock(); defer b.mu.Unlock(); return b.text }
 
-// line is what was last said of a job off a terminal.
+// line is what is remembered of a job between two updates.
 type line struct {
 	said      time.Time
 	state     string
 	first     time.Time
 	firstByte int64
+}
+
+// sums adds the databases of a job up and says how fast it goes and how long it
+// may still take.
+func (l *line) sums(j JobProgress, now time.Time) string {
+	if len(j.Parts) == 0 {
+		return ""
+	}
+	var bytes, total, rows int64
+	var tables, tablesTotal int
+	for _, d := range j.Parts {
+		bytes, total, rows = bytes+d.Bytes, total+d.Total, rows+d.Rows
+		tables, tablesTotal = tables+d.Tables, tablesTotal+d.TablesTotal
+	}
+	if l.first.IsZero() || bytes < l.firstByte {
+		l.first, l.firstByte = now, bytes
+	}
+	s := fmt.Sprintf("%d/%d tables, %s rows, %s", tables, tablesTotal, Count(rows), Size(bytes))
+	if d := now.Sub(l.first).Seconds(); d >= 1 && bytes > l.firstByte {
+		rate := float64(bytes-l.firstByte) / d
+		s += ", " + Size(int64(rate)) + "/s"
+		if total > bytes {
+			s += ", about " + Span(time.Duration(float64(total-bytes)/rate*float64(time.Second))) + " left"
+		}
+	}
+	return s
 }
 
 // NewProgress shows on w; tty tells whether that is a terminal of the given width.
@@ -129,6 +157,16 @@ func (p *Progress) Update(j JobProgress) {
 	}
 }
 
+// lineLocked gives what is remembered of a job.
+func (p *Progress) lineLocked(id string) *line {
+	l := p.lines[id]
+	if l == nil {
+		l = &line{}
+		p.lines[id] = l
+	}
+	return l
+}
+
 func (p *Progress) headLocked(j JobProgress) {
 	b := p.shown[j.ID]
 	if b == nil {
@@ -136,58 +174,51 @@ func (p *Progress) headLocked(j JobProgress) {
 		b.bar = p.bars.New(0, mpb.NopStyle(), mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.get() })))
 		p.shown[j.ID] = b
 	}
-	b.set(fmt.Sprintf("%s %s  %s %s  %s sent or fetched", j.Title, Short(j.ID), j.State, j.Phase, Size(j.Transferred)))
+	text := fmt.Sprintf("%s %s  %s", j.Title, Short(j.ID), j.State)
+	for _, s := range []string{j.Phase, p.lineLocked(j.ID).sums(j, p.now()), j.Message} {
+		if s != "" {
+			text += ", " + s
+		}
+	}
+	b.set(text)
 }
 
 func (p *Progress) partLocked(j JobProgress, part Part) {
 	key := j.ID + "/" + part.Name
+	now := p.now()
 	b := p.shown[key]
 	if b == nil {
 		if len(p.shown) >= maxBars {
 			return
 		}
-		b = &bar{}
+		b = &bar{drawn: now}
 		b.bar = p.bars.New(0, mpb.BarStyle(), mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name("  "+part.Name, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.get() }), decor.Name(" "), decor.EwmaETA(decor.ET_STYLE_GO, 30)))
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.get() }),
+				decor.Name("  "), decor.EwmaSpeed(decor.SizeB1024(0), "% .1f", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)))
 		p.shown[key] = b
 	}
 	// A total that is passed would end the bar: estimates are stretched instead.
 	b.bar.SetTotal(max(part.Total, part.Bytes+1), false)
-	b.bar.EwmaSetCurrent(part.Bytes, time.Second)
-	b.set(fmt.Sprintf("%s  %s  %s rows  %d/%d tables", part.Phase, Size(part.Bytes), Count(part.Rows), part.Tables, part.TablesTotal))
+	if part.Bytes != b.bar.Current() {
+		b.bar.EwmaSetCurrent(part.Bytes, max(now.Sub(b.drawn), time.Millisecond))
+		b.drawn = now
+	}
+	b.set(fmt.Sprintf("%s  %s rows  %d/%d tables", part.Phase, Count(part.Rows), part.Tables, part.TablesTotal))
 }
 
 func (p *Progress) plainLocked(j JobProgress) {
-	var bytes, total, rows int64
-	var tables, tablesTotal int
-	for _, d := range j.Parts {
-		bytes, total, rows = bytes+d.Bytes, total+d.Total, rows+d.Rows
-		tables, tablesTotal = tables+d.Tables, tablesTotal+d.TablesTotal
-	}
-	now := p.now()
-	l := p.lines[j.ID]
-	if l == nil {
-		l = &line{first: now, firstByte: bytes}
-		p.lines[j.ID] = l
-	}
+	now, l := p.now(), p.lineLocked(j.ID)
+	sums := l.sums(j, now)
 	state := j.State + "/" + j.Phase
 	if l.state == state && now.Sub(l.said) < plainEvery {
 		return
 	}
 	l.said, l.state = now, state
 	s := fmt.Sprintf("%s  %s %s: %s", now.Local().Format(time.TimeOnly), j.Title, Short(j.ID), j.State)
-	if j.Phase != "" {
-		s += ", " + j.Phase
-	}
-	if len(j.Parts) > 0 {
-		s += fmt.Sprintf(", %d/%d tables, %s rows, %s", tables, tablesTotal, Count(rows), Size(bytes))
-		if d := now.Sub(l.first).Seconds(); d >= 1 && bytes > l.firstByte {
-			rate := float64(bytes-l.firstByte) / d
-			s += ", " + Size(int64(rate)) + "/s"
-			if total > bytes {
-				s += ", about " + Span(time.Duration(float64(total-bytes)/rate*float64(time.Second))) + " left"
-			}
+	for _, more := range []string{j.Phase, sums} {
+		if more != "" {
+			s += ", " + more
 		}
 	}
 	if j.Message != "" {
