@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/tuskvault/tuskvault/controller"
 	"github.com/tuskvault/tuskvault/internal/access"
@@ -25,7 +28,6 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/rpc"
 	"github.com/tuskvault/tuskvault/internal/seal"
-	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,8 +71,17 @@ func start(t *testing.T, c controller.Config) (address string, stop func() error
 	return address, func() error { cancel(); return <-ended }
 }
 
-// status asks the controller at address who the first admin is and how it stands.
-func status(t *testing.T, c controller.Config, address string) *tuskvaultv1.GetStatusResponse {
+// call makes a call without arguments and gives the answer as it is on the wire,
+// since generated messages stay at the edge.
+func call(t *testing.T, conn *grpc.ClientConn, method string) ([]byte, error) {
+	t.Helper()
+	answer := &emptypb.Empty{}
+	err := conn.Invoke(t.Context(), "/tuskvault.v1.StatusService/"+method, &emptypb.Empty{}, answer)
+	return answer.ProtoReflect().GetUnknown(), err
+}
+
+// status checks that the controller at address serves its first admin.
+func status(t *testing.T, c controller.Config, address string) {
 	t.Helper()
 	file, err := access.Load(filepath.Join(c.StateDir, "admin-context.yaml"))
 	if err != nil {
@@ -93,15 +104,12 @@ func status(t *testing.T, c controller.Config, address string) *tuskvaultv1.GetS
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	who, err := tuskvaultv1.NewStatusServiceClient(conn).WhoAmI(t.Context(), &tuskvaultv1.WhoAmIRequest{})
-	if err != nil || who.GetIdentity() != "operator/admin" || who.GetRole() != "admin" {
-		t.Errorf("who am I: %v, %v", who, err)
+	if who, err := call(t, conn, "WhoAmI"); err != nil || !bytes.Contains(who, []byte("operator/admin")) {
+		t.Errorf("who am I: %q, %v", who, err)
 	}
-	s, err := tuskvaultv1.NewStatusServiceClient(conn).GetStatus(t.Context(), &tuskvaultv1.GetStatusRequest{})
-	if err != nil {
-		t.Error(err)
+	if s, err := call(t, conn, "GetStatus"); err != nil || !bytes.Contains(s, []byte(c.Name)) {
+		t.Errorf("status: %q, %v", s, err)
 	}
-	return s
 }
 
 func serves(t *testing.T, c controller.Config) {
@@ -160,7 +168,7 @@ func TestNobodyIsServedWithoutACertificateOfThisController(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = tuskvaultv1.NewStatusServiceClient(conn).GetStatus(t.Context(), &tuskvaultv1.GetStatusRequest{})
+	_, err = call(t, conn, "GetStatus")
 	if errs.KindOf(err) != errs.Unauthenticated {
 		t.Errorf("without a certificate: %v", err)
 	}

@@ -165,7 +165,7 @@ func (c *Catalog) waitShipped(ctx context.Context, sequence uint64) error {
 		select {
 		case <-progress:
 		case <-ctx.Done():
-			return fmt.Errorf("the change is recorded here, the store has not answered yet (%v): %w", context.Cause(ctx), errs.Unavailable)
+			return fmt.Errorf("the change is recorded here, the store has not answered yet: %w (%w)", errs.Unavailable, context.Cause(ctx))
 		}
 	}
 }

@@ -64,7 +64,7 @@ func decode[M any, P message[M], R any](b bucket, key, v []byte, from func(*deco
 	var zero R
 	m := P(new(M))
 	if err := proto.Unmarshal(v, m); err != nil {
-		return zero, fmt.Errorf("catalog record %s/%x: %v: %w", b, key, err, errs.Corrupt)
+		return zero, fmt.Errorf("catalog record %s/%x: %w (%w)", b, key, errs.Corrupt, err)
 	}
 	d := decoder{}
 	r := from(&d, m)
@@ -77,7 +77,7 @@ func decode[M any, P message[M], R any](b bucket, key, v []byte, from func(*deco
 func (tx *Tx) put(b bucket, key []byte, m proto.Message) error {
 	v, err := marshal(m)
 	if err != nil {
-		return fmt.Errorf("encode catalog record %s/%x: %v: %w", b, key, err, errs.Invalid)
+		return fmt.Errorf("encode catalog record %s/%x: %w (%w)", b, key, errs.Invalid, err)
 	}
 	if err := tx.bucket(b).Put(key, v); err != nil {
 		return fmt.Errorf("write catalog record %s/%x: %w", b, key, classify(err))

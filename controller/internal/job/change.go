@@ -180,7 +180,7 @@ func because(why string) string {
 func (c *change) facts() (Facts, error) {
 	reported := c.job.Result != nil && c.job.Result.Fence == c.job.Current
 	f := Facts{Cancel: c.job.CancelRequested, Incomplete: c.job.Incomplete, Reported: reported, Ending: c.job.Ending}
-	f.Tries = int(c.job.Attempts) < c.m.opts.Attempts && !(reported && !c.job.Result.Retryable)
+	f.Tries = int(c.job.Attempts) < c.m.opts.Attempts && (!reported || c.job.Result.Retryable)
 	agent, err := c.tx.Agent(c.job.Agent)
 	switch {
 	case errors.Is(err, errs.NotFound), err == nil && agent.State == catalog.AgentRevoked:
