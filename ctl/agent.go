@@ -11,6 +11,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
@@ -117,7 +118,7 @@ func (a *app) agentLabelCmd() *cobra.Command {
 				} else if k, ok := strings.CutSuffix(l, "-"); ok {
 					req.Remove = append(req.Remove, k)
 				} else {
-					return usageError{fmt.Errorf("label %q: not of the form KEY=VALUE or KEY-", l)}
+					return exit.WrongUsage(fmt.Errorf("label %q: not of the form KEY=VALUE or KEY-", l))
 				}
 			}
 			return a.call(c, func(ctx context.Context, cl *client) error {
@@ -196,7 +197,7 @@ func (a *app) tokenCreateCmd() *cobra.Command {
 		for _, l := range lab {
 			k, v, ok := strings.Cut(l, "=")
 			if !ok {
-				return usageError{fmt.Errorf("label %q: not of the form KEY=VALUE", l)}
+				return exit.WrongUsage(fmt.Errorf("label %q: not of the form KEY=VALUE", l))
 			}
 			req.Labels.Values[k] = v
 		}
@@ -243,7 +244,7 @@ func (a *app) tokenListCmd() *cobra.Command {
 func hintNotFound(err error, look string) error {
 	switch errs.KindOf(err) {
 	case errs.NotFound, errs.Conflict:
-		return hint(err, look)
+		return exit.Hint(err, look)
 	}
 	return err
 }

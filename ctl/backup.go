@@ -8,6 +8,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
@@ -25,7 +26,7 @@ func (a *app) backupCmd() *cobra.Command {
 		ValidArgsFunction: a.completeInstances,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 0) == (selector == "") {
-				return usageError{fmt.Errorf("backup: name instances, or select them with -l")}
+				return exit.WrongUsage(fmt.Errorf("backup: name instances, or select them with -l"))
 			}
 			jobs, err := a.startBackups(c, args, selector, &tuskvaultv1.StartBackupRequest{Databases: databases, ExcludeDatabases: exclude, Workers: workers})
 			if err != nil {
@@ -57,7 +58,7 @@ func (a *app) startBackups(c *cobra.Command, instances []string, selector string
 				instances = append(instances, i.GetName())
 			}
 			if len(instances) == 0 {
-				return hint(fmt.Errorf("selector %q: no instance matches: %w", selector, errs.NotFound), `run "tuskctl instance ls -o wide"`)
+				return exit.Hint(fmt.Errorf("selector %q: no instance matches: %w", selector, errs.NotFound), `run "tuskctl instance ls -o wide"`)
 			}
 		}
 		for _, name := range instances {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/internal/access"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/rpc"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -58,13 +59,13 @@ var noContextHints = []string{
 func (a *app) currentContext() (*access.Context, error) {
 	path, err := a.contextsPath()
 	if err != nil {
-		return nil, hint(err, noContextHints...)
+		return nil, exit.Hint(err, noContextHints...)
 	}
 	f, err := access.Load(path)
 	if errors.Is(err, errs.NotFound) {
-		return nil, hint(err, noContextHints...)
+		return nil, exit.Hint(err, noContextHints...)
 	} else if err != nil {
-		return nil, hint(err, fmt.Sprintf("look at the file: ls -l %s", path))
+		return nil, exit.Hint(err, fmt.Sprintf("look at the file: ls -l %s", path))
 	}
 	name := a.context
 	if name == "" {
@@ -72,7 +73,7 @@ func (a *app) currentContext() (*access.Context, error) {
 	}
 	c, err := f.Get(name)
 	if err != nil {
-		return nil, hint(err, `run "tuskctl context ls", then "tuskctl context use NAME"`)
+		return nil, exit.Hint(err, `run "tuskctl context ls", then "tuskctl context use NAME"`)
 	}
 	return c, nil
 }
@@ -87,7 +88,7 @@ func (a *app) dial() (*client, error) {
 		return nil, fmt.Errorf("use context %q: %w", c.Name, err)
 	}
 	if now := a.now(); now.After(identity.Leaf.NotAfter) {
-		return nil, hint(fmt.Errorf("use context %q: its certificate expired on %s: %w", c.Name, identity.Leaf.NotAfter.Local().Format("2006-01-02 15:04"), errs.Unauthenticated),
+		return nil, exit.Hint(fmt.Errorf("use context %q: its certificate expired on %s: %w", c.Name, identity.Leaf.NotAfter.Local().Format("2006-01-02 15:04"), errs.Unauthenticated),
 			"ask an admin for a new context",
 			`the admin that init made gets one on the controller's host: run "tuskvault-controller admin-context --state-dir DIR"`)
 	}

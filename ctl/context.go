@@ -11,6 +11,7 @@ import (
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/access"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 )
 
 func (a *app) contextCmd() *cobra.Command {
@@ -31,7 +32,7 @@ func (a *app) contextCmd() *cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.changeContexts(c.Context(), func(f *access.File) error {
 					if _, err := f.Get(args[0]); err != nil {
-						return hint(err, `run "tuskctl context ls"`)
+						return exit.Hint(err, `run "tuskctl context ls"`)
 					}
 					f.Current = args[0]
 					return nil
@@ -41,7 +42,7 @@ func (a *app) contextCmd() *cobra.Command {
 		&cobra.Command{Use: "rm NAME", Short: "Forget a context", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeContexts,
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.changeContexts(c.Context(), func(f *access.File) error {
-					return hint(f.Remove(args[0]), `run "tuskctl context ls"`)
+					return exit.Hint(f.Remove(args[0]), `run "tuskctl context ls"`)
 				})
 			}},
 	)
@@ -113,7 +114,7 @@ func (a *app) contextAdd(ctx context.Context, name, from, address string) error 
 		added.Address = address
 	}
 	return a.changeContexts(ctx, func(f *access.File) error {
-		return hint(f.Add(added), fmt.Sprintf("run %q first", "tuskctl context rm "+name))
+		return exit.Hint(f.Add(added), fmt.Sprintf("run %q first", "tuskctl context rm "+name))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/version"
 )
 
@@ -52,10 +53,10 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitOK
+		return exit.OK
 	}
 	if !a.ran && errs.KindOf(err) == nil {
-		err = usageError{err}
+		err = exit.WrongUsage(err)
 	}
 	a.report(err)
 	return exitCode(err)
@@ -111,9 +112,9 @@ func (a *app) guard(c *cobra.Command) {
 	c.Args = cobra.ArbitraryArgs
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usageError{fmt.Errorf("%s: name one of its commands", c.CommandPath())}
+			return exit.WrongUsage(fmt.Errorf("%s: name one of its commands", c.CommandPath()))
 		}
-		return usageError{fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())}
+		return exit.WrongUsage(fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath()))
 	}
 }
 

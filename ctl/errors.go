@@ -8,29 +8,8 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 )
-
-// The exit codes. Scripts rely on them: never change one.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitNotFound    = 3
-	exitDenied      = 4
-	exitUnreachable = 5
-	exitJobFailed   = 6
-	exitDamage      = 7
-	exitTimeout     = 8
-	exitConflict    = 9
-	// exitInterrupted is what shells expect after Ctrl-C.
-	exitInterrupted = 130
-)
-
-// usageError is a command line that makes no sense.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
 
 // jobError says that a job ended without doing what it was asked for.
 type jobError struct {
@@ -43,56 +22,20 @@ func (e jobError) Error() string { return e.message }
 // differenceError says that restored data differs or stored data is damaged.
 type differenceError struct{ jobError }
 
-// hinted adds what a person can do to an error.
-type hinted struct {
-	err   error
-	hints []string
-}
-
-func (h hinted) Error() string { return h.err.Error() }
-func (h hinted) Unwrap() error { return h.err }
-
-func hint(err error, hints ...string) error {
-	if err == nil {
-		return nil
-	}
-	return hinted{err, hints}
-}
-
 // errDetached ends a wait by Ctrl-C: the job goes on.
 var errDetached = errors.New("detached; the job goes on")
 
-// codes maps kinds to exit codes; a kind without a row is exitFailed.
-var codes = map[*errs.Kind]int{
-	errs.NotFound:        exitNotFound,
-	errs.Denied:          exitDenied,
-	errs.Unauthenticated: exitDenied,
-	errs.Unavailable:     exitUnreachable,
-	errs.Corrupt:         exitDamage,
-	errs.Timeout:         exitTimeout,
-	errs.Conflict:        exitConflict,
-	errs.Exists:          exitConflict,
-	errs.Busy:            exitConflict,
-	errs.Invalid:         exitUsage,
-}
-
 func exitCode(err error) int {
 	if _, ok := errors.AsType[differenceError](err); ok {
-		return exitDamage
+		return exit.Damage
 	}
 	if _, ok := errors.AsType[jobError](err); ok {
-		return exitJobFailed
-	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
+		return exit.JobFailed
 	}
 	if errors.Is(err, errDetached) {
-		return exitInterrupted
+		return exit.Interrupted
 	}
-	if c, ok := codes[errs.KindOf(err)]; ok {
-		return c
-	}
-	return exitFailed
+	return exit.Code(err)
 }
 
 // report says an error on standard error: one line and its hints, or with
@@ -107,15 +50,12 @@ func (a *app) report(err error) {
 		_, _ = fmt.Fprintln(a.Err, string(b))
 		return
 	}
-	_, _ = fmt.Fprintf(a.Err, "error: %s\n", err)
-	for _, h := range hints {
-		_, _ = fmt.Fprintf(a.Err, "hint: %s\n", h)
-	}
+	exit.Tell(a.Err, err, hints)
 }
 
 func hintsOf(err error) []string {
-	if h, ok := errors.AsType[hinted](err); ok {
-		return h.hints
+	if h := exit.Hints(err); h != nil {
+		return h
 	}
 	if d, ok := errors.AsType[differenceError](err); ok {
 		return d.hints
@@ -123,7 +63,7 @@ func hintsOf(err error) []string {
 	if j, ok := errors.AsType[jobError](err); ok {
 		return j.hints
 	}
-	if _, ok := errors.AsType[usageError](err); ok {
+	if exit.IsWrongUsage(err) {
 		return []string{`run "tuskctl help" or the command with --help`}
 	}
 	switch errs.KindOf(err) {

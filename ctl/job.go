@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -40,7 +41,7 @@ func (a *app) jobListCmd() *cobra.Command {
 		for _, s := range states {
 			v, ok := tuskvaultv1.JobState_value["JOB_STATE_"+strings.ToUpper(s)]
 			if !ok || v == 0 {
-				return usageError{fmt.Errorf("--state %q: want queued, leased, running, committing, succeeded, failed, canceled or lost", s)}
+				return exit.WrongUsage(fmt.Errorf("--state %q: want queued, leased, running, committing, succeeded, failed, canceled or lost", s))
 			}
 			req.States = append(req.States, tuskvaultv1.JobState(v))
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
@@ -67,7 +68,7 @@ func mappings(args []string) ([]*tuskvaultv1.DatabaseMapping, error) {
 		source, target, renamed := strings.Cut(strings.ReplaceAll(s, "==", mark), "=")
 		source, target = strings.ReplaceAll(source, mark, "="), strings.ReplaceAll(target, mark, "=")
 		if source == "" || renamed && target == "" {
-			return nil, usageError{fmt.Errorf("--database %q: not of the form DATABASE or DATABASE=NEW", s)}
+			return nil, exit.WrongUsage(fmt.Errorf("--database %q: not of the form DATABASE or DATABASE=NEW", s))
 		}
 		out = append(out, &tuskvaultv1.DatabaseMapping{Source: source, Target: target})
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 )
 
 // printer fits answers to standard output.
@@ -51,7 +52,7 @@ func (a *app) confirm(yes bool, what string) error {
 	}
 	f := fileOf(a.In)
 	if f == nil || !term.IsTerminal(int(f.Fd())) {
-		return hint(usageError{fmt.Errorf("%s: %w", what, errNotTerminal)}, "say --yes")
+		return exit.Hint(exit.WrongUsage(fmt.Errorf("%s: %w", what, errNotTerminal)), "say --yes")
 	}
 	_, _ = fmt.Fprintf(a.Err, "%s? Type yes: ", what)
 	line, err := bufio.NewReader(f).ReadString('\n')

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -59,7 +60,7 @@ func (a *app) detached(jobs []*tuskvaultv1.Job) error {
 			hints = append(hints, "attach again: tuskctl job watch "+j.GetId(), "stop it: tuskctl job cancel "+j.GetId())
 		}
 	}
-	return hint(errDetached, hints...)
+	return exit.Hint(errDetached, hints...)
 }
 
 // follow watches one job until it ends. A stream that breaks is opened again

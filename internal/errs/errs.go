@@ -8,7 +8,7 @@
 //
 // and test for it with errors.Is. Text is never matched. The package imports
 // only the standard library; internal/rpc has the one table that maps kinds to
-// gRPC codes and back, ctl the one that maps them to exit codes.
+// gRPC codes and back, internal/exit the one that maps them to exit codes.
 package errs
 
 import (

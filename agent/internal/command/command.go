@@ -8,27 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tuskvault/tuskvault/agent"
 	"github.com/tuskvault/tuskvault/internal/config"
-	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/logging"
 	"github.com/tuskvault/tuskvault/internal/version"
-)
-
-// The exit codes. Scripts rely on them: never change one.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitNotFound    = 3
-	exitDenied      = 4
-	exitUnreachable = 5
-	exitTimeout     = 8
-	exitConflict    = 9
 )
 
 // defaultConfig is read when no file was named; it may be missing.
@@ -46,12 +33,6 @@ type Environment struct {
 	Terminal bool
 }
 
-// usageError is a command line that makes no sense.
-type usageError struct{ error }
-
-// Unwrap gives what is wrong with it.
-func (u usageError) Unwrap() error { return u.error }
-
 // errUnwell is the result of a doctor who found something.
 var errUnwell = errors.New("something needs mending")
 
@@ -62,45 +43,15 @@ func Run(ctx context.Context, e Environment) int {
 	root.SetOut(e.Stdout)
 	root.SetErr(e.Stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
+	if err == nil || errors.Is(err, errUnwell) { // the doctor has told what is wrong
+		return exit.Code(err)
 	}
-	if !errors.Is(err, errUnwell) {
-		tell(e.Stderr, err)
+	hints := exit.Hints(err)
+	if exit.IsWrongUsage(err) {
+		hints = append(hints, "tuskvault-agent --help shows the usage")
 	}
-	return exitCode(err)
-}
-
-// tell writes an error for people: one line for each problem.
-func tell(w io.Writer, err error) {
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "error: %s\n", strings.TrimRight(line, "\n")) //nolint:errcheck // there is nobody left to tell
-	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintln(w, "hint: tuskvault-agent --help shows the usage") //nolint:errcheck // there is nobody left to tell
-	}
-}
-
-// exitCode gives the code for an error.
-func exitCode(err error) int {
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
-	}
-	switch errs.KindOf(err) {
-	case errs.Invalid:
-		return exitUsage
-	case errs.NotFound:
-		return exitNotFound
-	case errs.Denied, errs.Unauthenticated:
-		return exitDenied
-	case errs.Unavailable:
-		return exitUnreachable
-	case errs.Timeout:
-		return exitTimeout
-	case errs.Conflict, errs.Exists, errs.Busy:
-		return exitConflict
-	}
-	return exitFailed
+	exit.Tell(e.Stderr, err, hints)
+	return exit.Code(err)
 }
 
 // configFlags are the flags that set a key.
@@ -119,7 +70,7 @@ func commands(e Environment) *cobra.Command {
 	root := &cobra.Command{Use: "tuskvault-agent", Short: "Backs up and restores the PostgreSQL instances of this host",
 		SilenceUsage: true, SilenceErrors: true, Args: unknown,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.WrongUsage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	run := &cobra.Command{Use: "run", Short: "Enroll on the first start, then serve the controller until stopped", Args: unknown,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c, e) }}
@@ -144,7 +95,7 @@ func commands(e Environment) *cobra.Command {
 // unknown refuses words that no command takes: a typing error must not pass.
 func unknown(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s: unknown word %q", c.CommandPath(), args[0])}
+		return exit.WrongUsage(fmt.Errorf("%s: unknown word %q", c.CommandPath(), args[0]))
 	}
 	return nil
 }
