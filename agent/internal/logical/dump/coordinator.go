@@ -296,7 +296,11 @@ func (r *run) coordinate(c *coordinator) {
 	d := c.d
 	defer d.setPID(0)
 	defer c.conn.Close(d.ctx)
-	if err := c.serve(); err != nil {
+	err := c.serve()
+	if err == nil {
+		err = c.tellApart()
+	}
+	if err != nil {
 		d.fail(err)
 		return
 	}

@@ -44,6 +44,7 @@ type item struct {
 	number   uint32 // of the item within its table
 	size     int64  // bytes, an estimate
 	runs     []*runWriter
+	apart    bool // wide rows are in a run of their own, or there are none
 }
 
 // plan makes the items of a database: whole tables, and ranges of those that are

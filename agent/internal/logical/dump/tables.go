@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -53,10 +54,15 @@ type table struct {
 	access   string // access method
 	pages    int64  // of the heap
 	toast    int64  // bytes out of line
-	wide     string // predicate for rows that may be too wide for text; "" when there can be none
+	wide     string // length of a row's text at most; "" when there can be no wide row
+	group    *wideGroup
 	items    []*item
 	leftover int // items not finished, guarded by the database's mu
 }
+
+// wideGroup are tables that are compared together. It is true as soon as some of
+// their rows are read in the binary format; see copyItem.
+type wideGroup struct{ atomic.Bool }
 
 // size estimates the bytes to read.
 func (t *table) size(blockSize int) int64 { return t.pages*int64(blockSize) + t.toast }
@@ -129,6 +135,7 @@ func listTables(ctx context.Context, c *postgres.Conn) ([]*table, error) {
 			t.setColumns(cols)
 		}
 	}
+	groupWide(all)
 	return all, nil
 }
 

@@ -2,12 +2,10 @@ package dump
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/pg"
-	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // work is one worker: one upload stream, and one connection at a time, in the
@@ -128,84 +126,6 @@ func (w *worker) lock(ctx context.Context, r relation) (free bool, err error) {
 		return false, err
 	}
 	return true, w.conn.Exec(ctx, "RELEASE SAVEPOINT tuskvault_lock")
-}
-
-// copyItem reads one item. The connection stays usable unless the error says
-// otherwise.
-func (r *run) copyItem(conn *postgres.Conn, cut *cutting, i *item) error {
-	if i.kind != itemRows {
-		return r.copyObjects(conn, cut, i)
-	}
-	ctx := i.db.ctx
-	if err := conn.Exec(ctx, "SAVEPOINT tuskvault_item"); err != nil {
-		return err
-	}
-	err := r.copyRun(conn, cut, i, seal.KindRowsText, "")
-	if code := postgres.Code(err); (code == postgres.CodeInternal || code == postgres.CodeProgramLimit) && i.table.wide != "" {
-		if e := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tuskvault_item"); e != nil {
-			return errors.Join(err, e)
-		}
-		if e := r.copyWide(conn, cut, i); e != nil {
-			return errors.Join(e, fmt.Errorf("after %w", err))
-		}
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	return conn.Exec(ctx, "RELEASE SAVEPOINT tuskvault_item")
-}
-
-// copyRun reads what one COPY gives and adds it to the item's runs.
-func (r *run) copyRun(conn *postgres.Conn, cut *cutting, i *item, kind seal.Kind, more string) error {
-	bin := kind == seal.KindRowsBinary
-	w := &runWriter{ctx: i.db.ctx, cut: cut, db: i.db, kind: kind, lists: i.db.lists.Run(i.order(kind))}
-	_, err := conn.CopyOut(i.db.ctx, i.copySQL(more, bin), bin, w.piece)
-	if err == nil {
-		err = w.close()
-	}
-	if err != nil {
-		w.abandon()
-		return err
-	}
-	i.runs = append(i.runs, w)
-	return nil
-}
-
-// copyWide reads an item in two runs: the rows whose text the server can make,
-// as text, and the wide ones in the binary format, which is half as long.
-func (r *run) copyWide(conn *postgres.Conn, cut *cutting, i *item) error {
-	wide := fmt.Sprintf("(%s > %d)", i.table.wide, r.o.WideRow)
-	i.runs = nil
-	if err := r.copyRun(conn, cut, i, seal.KindRowsText, "NOT "+wide); err != nil {
-		return err
-	}
-	if err := r.copyRun(conn, cut, i, seal.KindRowsBinary, wide); err != nil {
-		return r.nameWidest(conn, i, wide, err)
-	}
-	last := i.runs[len(i.runs)-1]
-	last.wide = wide
-	if last.lists.Rows() == 0 { // the error had another reason, and it is gone
-		last.abandon()
-		i.runs = i.runs[:1]
-	}
-	return nil
-}
-
-// nameWidest adds which row is too wide for every format.
-func (r *run) nameWidest(conn *postgres.Conn, i *item, wide string, cause error) error {
-	ctx := i.db.ctx
-	if err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tuskvault_item"); err != nil {
-		return cause
-	}
-	var ctid string
-	var size int64
-	if err := conn.Each(ctx, "SELECT ctid::text, ("+i.table.wide+") / 2 FROM ONLY "+i.table.quoted()+i.condition(wide)+" ORDER BY 2 DESC LIMIT 1",
-		nil, []any{&ctid, &size}, func() error { return nil }); err != nil {
-		return cause
-	}
-	return postgres.WithHint(fmt.Errorf("the widest row, at ctid %s, has about %d bytes: %w", ctid, size, cause),
-		"a row of more than 1 GiB cannot be read by any client: make it smaller or move it to a large object")
 }
 
 // itemDone counts an item as read.

@@ -224,9 +224,16 @@ func config(s *pgtest.Server) postgres.Config {
 // backUp makes a snapshot of databases in memory; it must be complete.
 func backUp(t *testing.T, s *pgtest.Server, databases ...string) (*memory, *repo.Content) {
 	t.Helper()
+	return backUpWide(t, s, 0, databases...)
+}
+
+// backUpWide is backUp with another length from which rows may be wide.
+func backUpWide(t *testing.T, s *pgtest.Server, wide int64, databases ...string) (*memory, *repo.Content) {
+	t.Helper()
 	m := newMemory()
 	snap, err := dump.Run(t.Context(), dump.Options{
-		Config: config(s), Job: "test", Request: job.Backup{Instance: "main", Databases: databases, Workers: 2},
+		WideRow: wide,
+		Config:  config(s), Job: "test", Request: job.Backup{Instance: "main", Databases: databases, Workers: 2},
 		Grant:    job.Grant{NameKey: seal.Key{1}, CutKey: seal.Key{2}, RefsKey: seal.Key{3}, Cut: params},
 		Uploader: m, Reporter: &recorder{}, Agent: "test",
 	})
