@@ -54,7 +54,7 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
-	repository, err := c.openRepository(ctx)
+	repository, err := openRepository(ctx, &c.config)
 	if err != nil {
 		return err
 	}
@@ -71,19 +71,30 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 }
 
 // openRepository opens the store and unlocks the repository in it.
-func (c *Controller) openRepository(ctx context.Context) (*repo.Repository, error) {
-	if c.config.Store == "" {
-		return nil, fmt.Errorf("open repository: no store is named, in %s or by --store: %w", DecisionsFile(c.config.StateDir), errs.Invalid)
+func openRepository(ctx context.Context, c *Config) (*repo.Repository, error) {
+	if c.Store == "" {
+		return nil, fmt.Errorf("open repository: no store is named, in %s or by --store: %w", DecisionsFile(c.StateDir), errs.Invalid)
 	}
-	u, err := unlocker(c.config.Unlock)
+	u, err := unlocker(c.Unlock)
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(c.config.Store, false)
+	store, err := openStore(c.Store, false)
 	if err != nil {
 		return nil, err
 	}
 	return repo.Open(ctx, store, u)
+}
+
+// readMeta gives what the catalog knows of itself, once it is that of the repository.
+func readMeta(ctx context.Context, cat *catalog.Catalog, r *repo.Repository, c *Config) (meta catalog.Meta, err error) {
+	if err := cat.View(ctx, func(tx *catalog.Tx) (err error) { meta, err = tx.Meta(); return err }); err != nil {
+		return meta, err
+	}
+	if meta.Repository != r.ID() {
+		return meta, fmt.Errorf("open catalog %s: it is of repository %s, the store holds %s: %w", c.catalogFile(), meta.Repository.Short(), r.ID().Short(), errs.Conflict)
+	}
+	return meta, nil
 }
 
 // wired is everything that runs, put together.
@@ -102,13 +113,11 @@ type wired struct {
 
 // wire makes every part and names each to those that need it. Nothing runs yet.
 func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.Catalog) (*wired, error) {
-	w := &wired{controller: c, repository: r}
-	if err := cat.View(ctx, func(tx *catalog.Tx) (err error) { w.meta, err = tx.Meta(); return err }); err != nil {
+	meta, err := readMeta(ctx, cat, r, &c.config)
+	if err != nil {
 		return nil, err
 	}
-	if w.meta.Repository != r.ID() {
-		return nil, fmt.Errorf("open catalog %s: it is of repository %s, the store holds %s: %w", c.config.catalogFile(), w.meta.Repository.Short(), r.ID().Short(), errs.Conflict)
-	}
+	w := &wired{controller: c, repository: r, meta: meta}
 	log, err := c.openLog(ctx, r, w.meta)
 	if err != nil {
 		return nil, err

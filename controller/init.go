@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -174,15 +173,7 @@ func makeRepository(ctx context.Context, c *Config, again bool) (*repo.Repositor
 
 // makeCatalog makes the catalog with the first operator, and that operator's context.
 func makeCatalog(ctx context.Context, c *Config, r *repo.Repository, epoch uint64, issuer *pki.Issuer, now time.Time) error {
-	key, err := pki.NewKey()
-	if err != nil {
-		return err
-	}
-	csr, err := pki.NewRequest(key)
-	if err != nil {
-		return err
-	}
-	chain, err := issuer.IssueOperator(csr, FirstOperator, now, pki.LeafLife)
+	made, err := makeOperator(issuer, FirstOperator, now)
 	if err != nil {
 		return err
 	}
@@ -192,25 +183,16 @@ func makeCatalog(ctx context.Context, c *Config, r *repo.Repository, epoch uint6
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	operator := catalog.Operator{Name: FirstOperator, Role: catalog.RoleAdmin, Created: now, CreatedBy: "init",
-		Certificates: []catalog.Certificate{{Fingerprint: sha256.Sum256(chain.Leaf.Raw), Issued: now, Expires: chain.Leaf.NotAfter}}}
+	operator := catalog.Operator{Name: made.name, Role: catalog.RoleAdmin, Created: now, CreatedBy: "init", Certificates: []catalog.Certificate{made.certificate}}
 	err = cat.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error { return tx.PutOperator(operator) })
 	if err := errors.Join(err, cat.Close()); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	identity, err := pki.NewIdentity(key, chain.Certificates, issuer.Root().Raw, now)
+	entry, err := made.context(c.Name, reachable(c.Listen))
 	if err != nil {
 		return err
 	}
-	pem, err := identity.PEM()
-	if err != nil {
-		return err
-	}
-	operatorContext, err := access.FromIdentity(c.Name, reachable(c.Listen), pem)
-	if err != nil {
-		return err
-	}
-	return (&access.File{Current: c.Name, Contexts: []access.Context{operatorContext}}).Save(c.contextFile())
+	return (&access.File{Current: entry.Name, Contexts: []access.Context{entry}}).Save(c.contextFile())
 }
 
 // reachable turns a listening address into one to connect to.
@@ -247,16 +229,13 @@ func sameFileSystem(folder, store string) bool {
 	return syscall.Stat(folder, &a) == nil && syscall.Stat(u.folder, &b) == nil && a.Dev == b.Dev
 }
 
-// lockFolder makes sure that one process at a time uses a state folder. The
-// kernel lets go of the lock when the process ends, however it ends.
+// lockFolder makes sure that one process at a time uses a state folder.
 func lockFolder(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	unlock, err = durable.Lock(path)
+	if errors.Is(err, errs.Busy) {
+		return nil, fmt.Errorf("lock state folder: another controller uses it (%s): %w", path, errs.Busy)
+	} else if err != nil {
 		return nil, fmt.Errorf("lock state folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close() // the lock is what matters
-		return nil, fmt.Errorf("lock state folder: another controller uses it (%s): %w", path, errs.Busy)
-	}
-	return func() { _ = f.Close() }, nil // closing lets go of the lock
+	return unlock, nil
 }
