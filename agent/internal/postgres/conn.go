@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +48,14 @@ func Connect(ctx context.Context, cfg Config, database pg.Name, application stri
 		return nil, err
 	}
 	raw, err := pgconn.ConnectConfig(ctx, pc)
+	if err != nil && letIn(err) {
+		// A login trigger (17 and later) may keep everybody out but a superuser who
+		// asks for none. If that is no help either, what it was first is told.
+		pc.RuntimeParams["options"] = strings.TrimSpace(pc.RuntimeParams["options"] + " -c event_triggers=off")
+		if again, e := pgconn.ConnectConfig(ctx, pc); e == nil {
+			raw, err = again, nil
+		}
+	}
 	if err != nil {
 		return nil, connectError(ctx, cfg, database, pc, err)
 	}
@@ -55,6 +65,20 @@ func Connect(ctx context.Context, cfg Config, database pg.Name, application stri
 		return nil, fmt.Errorf("connect to database %s of %s: %w", database.Display(), cfg, err)
 	}
 	return c, nil
+}
+
+// letIn tells that the server knew the role and the database and refused the
+// session for another reason than its own state: that may be a login trigger.
+func letIn(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	switch e.Code[:min(2, len(e.Code))] {
+	case "08", "28", "3D", "53", "57":
+		return false
+	}
+	return true
 }
 
 func (c *Conn) begin(ctx context.Context) error {

@@ -100,12 +100,29 @@ func (a *Archive) PhaseOf(e *Entry) Phase {
 		return Skipped
 	}
 	switch {
+	case a.ofDatabase(e):
+		return Skipped
 	case e.Section == SectionPost, e.Section == SectionNone && a.post[e.ID]:
 		return PostData
 	case e.Section == SectionPre, e.Section == SectionNone:
 		return PreData
 	}
 	return Skipped
+}
+
+// ofDatabase tells whether an entry is a privilege, comment or label of the
+// database itself. pg_dump puts these into every archive that is no script, with
+// the name of the source: executed elsewhere they fail, or change the source.
+func (a *Archive) ofDatabase(e *Entry) bool {
+	if e.Section != SectionNone {
+		return false
+	}
+	for _, d := range e.Deps {
+		if on := a.byID[d]; on != nil && on.Desc == "DATABASE" {
+			return true
+		}
+	}
+	return strings.HasPrefix(string(e.Tag), "DATABASE ") // as pg_restore finds them
 }
 
 // Session gives the statements with which every session that executes entries

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -296,7 +297,13 @@ func restoreAs(t *testing.T, s *pgtest.Server, m *memory, c *repo.Content, from,
 // schema is what pg_dump says of a database's schema, without what differs by nature.
 func schema(t *testing.T, s *pgtest.Server, db string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Bin, "pg_dump"), "-s", "-d", s.URL(db))
+	return schemaBy(t, s.Bin, s, db)
+}
+
+// schemaBy is schema by the pg_dump of another installation.
+func schemaBy(t *testing.T, bin string, s *pgtest.Server, db string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "pg_dump"), "-s", "-d", s.URL(db))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.Env = append(os.Environ(), "PGOPTIONS=-c default_transaction_read_only=off -c statement_timeout=0")
@@ -306,7 +313,7 @@ func schema(t *testing.T, s *pgtest.Server, db string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, `\restrict`) && !strings.HasPrefix(line, `\unrestrict`) {
+		if !strings.HasPrefix(line, `\restrict`) && !strings.HasPrefix(line, `\unrestrict`) && !strings.HasPrefix(line, "-- Dumped from") {
 			lines = append(lines, line)
 		}
 	}
@@ -368,4 +375,14 @@ func tableOf(t *testing.T, d *repo.Database, name string) *repo.Table {
 	}
 	t.Fatalf("no table %s", name)
 	return nil
+}
+
+// major is the server's major version.
+func major(t *testing.T, s *pgtest.Server) int {
+	t.Helper()
+	n, err := strconv.Atoi(s.Query(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000")[0][0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
