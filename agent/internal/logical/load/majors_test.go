@@ -1,0 +1,120 @@
+package load_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tuskvault/tuskvault/internal/pgtest"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// majorsVariable names the installations of PostgreSQL between which the long
+// tests restore: "13=/folder/of/programs,15=/another".
+const majorsVariable = "TUSKVAULT_PG_MAJORS"
+
+// majors starts a server of each installation named, in order of version. The
+// test is skipped when there are not two.
+func majors(t *testing.T) []*pgtest.Server {
+	t.Helper()
+	if os.Getenv("TUSKVAULT_LONG") == "" {
+		t.Skip("a long test: set TUSKVAULT_LONG")
+	}
+	bins := map[int]string{}
+	for item := range strings.SplitSeq(os.Getenv(majorsVariable), ",") {
+		if item == "" {
+			continue
+		}
+		name, bin, _ := strings.Cut(item, "=")
+		n, err := strconv.Atoi(name)
+		if err != nil || bin == "" {
+			t.Fatalf("%s: %q is not of the form MAJOR=FOLDER", majorsVariable, item)
+		}
+		bins[n] = bin
+	}
+	if len(bins) < 2 {
+		t.Skipf("no second major version: set %s to 13=FOLDER,15=FOLDER and so on", majorsVariable)
+	}
+	var all []*pgtest.Server
+	for _, n := range slices.Sorted(maps.Keys(bins)) {
+		o := shared.Options
+		o.Bin = bins[n]
+		s := pgtest.Start(t, o)
+		if got := major(t, s); got != n {
+			t.Fatalf("%s: %s has version %d", majorsVariable, bins[n], got)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Each version is restored into the next, and the oldest into the newest.
+func TestEveryKindOfObjectGoesToLaterVersions(t *testing.T) {
+	all := majors(t)
+	pairs := [][2]*pgtest.Server{}
+	for i := range all[1:] {
+		pairs = append(pairs, [2]*pgtest.Server{all[i], all[i+1]})
+	}
+	if len(all) > 2 {
+		pairs = append(pairs, [2]*pgtest.Server{all[0], all[len(all)-1]})
+	}
+	type backup struct {
+		db string
+		m  *memory
+		c  *repo.Content
+	}
+	made := map[*pgtest.Server]backup{}
+	for _, s := range all[:len(all)-1] {
+		b := backup{db: everyDatabase(t, s)}
+		b.m, b.c = backUp(t, s, b.db)
+		made[s] = b
+	}
+	for _, p := range pairs {
+		t.Run(fmt.Sprintf("%d to %d", major(t, p[0]), major(t, p[1])), func(t *testing.T) {
+			b := made[p[0]]
+			later(t, p[0], p[1], b.db, b.m, b.c)
+		})
+	}
+}
+
+// later restores a database of a server into a later one and compares.
+func later(t *testing.T, from, to *pgtest.Server, db string, m *memory, c *repo.Content) {
+	makeRoles(t, to)
+	name := pgtest.Unique("later")
+	out := restoreAs(t, to, m, c, db, name, nil)
+	if r := out.Databases[0]; !r.Complete || r.TablesVerified != r.Tables || r.Tables == 0 {
+		t.Errorf("result: %+v", r)
+	}
+	_, again := backUp(t, to, name)
+	if d := cmp.Diff(contents(c, db), contents(again, name)); d != "" {
+		t.Errorf("contents (-source +restored):\n%s", d)
+	}
+	// The newer pg_dump words both.
+	if d := cmp.Diff(laterSchema(t, to.Bin, from, db), laterSchema(t, to.Bin, to, name)); d != "" {
+		t.Errorf("schema (-source +restored):\n%s", d)
+	}
+	const rights = `SELECT pg_get_userbyid(nspowner), (SELECT array_agg(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ' ' || a.privilege_type ORDER BY 1)
+		FROM aclexplode(nspacl) a WHERE a.grantee = 0) FROM pg_namespace WHERE nspname = 'public'`
+	if d := cmp.Diff(from.Query(t, db, rights), to.Query(t, name, rights)); d != "" {
+		t.Errorf("schema public (-source +restored):\n%s", d)
+	}
+}
+
+// laterSchema is schemaBy without what servers of different versions lawfully
+// word differently: their defaults for subscriptions, and names of columns in views.
+func laterSchema(t *testing.T, bin string, s *pgtest.Server, db string) string {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(schemaBy(t, bin, s, db)) {
+		if !strings.HasPrefix(line, "CREATE SUBSCRIPTION ") {
+			lines = append(lines, strings.NewReplacer(" mv.", " ", " t_gen.", " ").Replace(line))
+		}
+	}
+	return strings.Join(lines, "")
+}
