@@ -72,7 +72,7 @@ func hintsOf(err error) []string {
 	case errs.Unauthenticated:
 		return []string{`the certificate of this context is not accepted; run "tuskctl context ls" and use a context of this controller`}
 	case errs.Denied:
-		return []string{"your role does not allow this; ask an admin"}
+		return []string{"the message says who refuses: for your role ask an admin, for an agent see allow: in its own configuration"}
 	case errs.Timeout:
 		return []string{"the controller is slow or the network is; try again with a longer --timeout"}
 	}

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tuskvault/tuskvault/e2e/dataset"
+	"github.com/tuskvault/tuskvault/e2e/harness"
 	"github.com/tuskvault/tuskvault/internal/pgtest"
 )
 
@@ -62,7 +64,9 @@ func TestARestoreGivesTheRowsAndTheSchemaOfTheSnapshot(t *testing.T) {
 	second := backup(t, s, "--database", source)
 	third := backup(t, s, "--database", source)
 
-	if j := job(t, s, third); j.Result.Stats.NewChunks != 0 || j.Result.Stats.Chunks == 0 {
+	// The archive of the schema begins with the time of the dump: its first chunk
+	// and the list that names it are new each time.
+	if j := job(t, s, third); j.Result.Stats.NewChunks > 2 || j.Result.Stats.Chunks == 0 {
 		t.Errorf("an unchanged database sent %d of %d chunks again", j.Result.Stats.NewChunks, j.Result.Stats.Chunks)
 	}
 	old, now := dropLater(t, pg, source+"_old"), dropLater(t, pg, source+"_now")
@@ -96,7 +100,7 @@ func TestEveryDatabaseOfAnInstanceIsRestoredOnAnother(t *testing.T) {
 	sql(t, from, "postgres", `ALTER DATABASE latin SET work_mem = '7MB'`)
 
 	s := running(t, from)
-	must(t, s.Enroll(t.Context(), "db2", to.Env("postgres")))
+	must(t, s.Enroll(t.Context(), "db2", to.Env("postgres"), "--config", allowing(t, s, "restore-globals")))
 	id := backup(t, s)
 	refused(t, s, 6, []string{"clerk"}, "restore", id, "--to", "db2/main", "--database", `odd "name" é`, "--wait")
 	ok(t, s, "restore", id, "--to", "db2/main", "--database", `odd "name" é`, "--database", "latin=latin2", "--globals", "--wait")
@@ -140,18 +144,46 @@ func TestReplaceSwapsOnlyWhenTheNewDatabaseIsEqual(t *testing.T) {
 	sql(t, pg, source, "TRUNCATE shop.events", "DROP TABLE shop.files")
 
 	refused(t, s, 6, []string{"exists", "--replace"}, "restore", id, "--to", "db1/main", "--database", source, "--wait")
-	refused(t, s, 6, []string{"restore-replace"}, "restore", id, "--to", "db1/main", "--database", source, "--replace", "--yes", "--wait")
+	refused(t, s, 4, []string{"does not allow restore-replace"}, "restore", id, "--to", "db1/main", "--database", source, "--replace", "--yes", "--wait")
 
 	_, err := s.Agents["db1"].Stop(t.Context())
 	must(t, err)
-	config := filepath.Join(s.Dir, "agent.yaml")
-	must(t, os.WriteFile(config, []byte("allow: [backup, drill, restore-new, restore-replace]\n"), 0o600))
-	must(t, s.StartAgent(t.Context(), "db1", "", pg.Env("postgres"), "--config", config))
+	must(t, s.StartAgent(t.Context(), "db1", "", pg.Env("postgres"), "--config", allowing(t, s, "restore-replace")))
 	must(t, s.Online(t.Context(), "db1/main"))
 	ok(t, s, "restore", id, "--to", "db1/main", "--database", source, "--replace", "--yes", "--wait")
 	if d := cmp.Diff(want, digests(t, pg, source)); d != "" {
 		t.Error(d)
 	}
+}
+
+// allowing writes an agent's configuration that allows more than the default.
+func allowing(t *testing.T, s *harness.System, more string) string {
+	t.Helper()
+	config := filepath.Join(s.Dir, more+".yaml")
+	must(t, os.WriteFile(config, []byte("allow: [backup, drill, restore-new, "+more+"]\n"), 0o600))
+	return config
+}
+
+func TestOneDatabaseThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
+	pg := pgtest.Start(t, pgtest.Options{})
+	sql(t, pg, "postgres", "CREATE DATABASE good", "CREATE DATABASE bad", "CREATE ROLE tuskvault LOGIN BYPASSRLS", "GRANT pg_read_all_data, pg_monitor TO tuskvault", "REVOKE CONNECT ON DATABASE bad FROM PUBLIC")
+	sql(t, pg, "good", "CREATE TABLE t AS SELECT i FROM generate_series(1, 5000) i")
+	s := system(t)
+	must(t, errors.Join(s.Init(t.Context()), s.StartController(t.Context()), s.Enroll(t.Context(), "db1", append(pg.Env("postgres"), "PGUSER=tuskvault"))))
+	refused(t, s, 6, []string{"bad", "GRANT CONNECT"}, "backup", "db1/main", "--wait")
+	out := ok(t, s, "snapshot", "show", strings.TrimSpace(ok(t, s, "snapshot", "ls", "-o", "name")))
+	for _, want := range []string{"incomplete", "good: complete", "bad: failed"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not said of the snapshot:\n%s", want, out)
+		}
+	}
+	must(t, s.Enroll(t.Context(), "db2", pg.Env("postgres")))
+	id := strings.TrimSpace(ok(t, s, "snapshot", "ls", "-o", "name"))
+	ok(t, s, "restore", id, "--to", "db2/main", "--database", "good=good2", "--wait")
+	if n := value(t, pg.URL("good2"), "SELECT count(*)::text FROM t"); n != "5000" {
+		t.Errorf("%s rows restored, want 5000", n)
+	}
+	refused(t, s, 6, []string{"bad"}, "restore", id, "--to", "db2/main", "--database", "bad=bad2", "--wait")
 }
 
 // An agent started by name alone and one that is stopped in the middle are
@@ -169,7 +201,7 @@ func TestProgramsEndInOrderAndGoOnWhereTheyWere(t *testing.T) {
 		t.Errorf("snapshots after the restart: %s", out)
 	}
 	again := backup(t, s, "--database", source)
-	if j := job(t, s, again); j.Result.Stats.NewChunks != 0 {
+	if j := job(t, s, again); j.Result.Stats.NewChunks > 2 {
 		t.Errorf("after the restart %d chunks were sent again", j.Result.Stats.NewChunks)
 	}
 }

@@ -187,6 +187,31 @@ func TestAFullStoreFailsTheBackupWithTheStoresWordsAndLosesNothing(t *testing.T)
 	ok(t, s, "restore", id, "--to", "db1/main", "--database", tiny+"="+new, "--wait")
 }
 
+func TestAReadOnlyStoreFailsTheBackupAndWhatIsThereIsRestored(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	pg := shared.Server(t)
+	source := filled(t, pg, 0.01)
+	s := running(t, pg)
+	id := backup(t, s, "--database", source)
+	store := s.StoreDir()
+	if err := syscall.Mount(store, store, "", syscall.MS_BIND, ""); err != nil {
+		t.Skipf("mount the store over itself: %v", err)
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(store, syscall.MNT_DETACH)) })
+	must(t, syscall.Mount("", store, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	// The controller has the store open; a mount over it is another folder to it, as
+	// it would be after a disk was replaced.
+	must(t, s.Controller.Kill())
+	must(t, s.StartController(t.Context()))
+	must(t, s.Online(t.Context(), "db1/main"))
+	sql(t, pg, source, "INSERT INTO shop.events SELECT now(), 'x', '{}' FROM generate_series(1, 1000)")
+	refused(t, s, 6, []string{"read-only"}, "backup", "db1/main", "--database", source, "--wait")
+	target := dropLater(t, pg, source+"_new")
+	ok(t, s, "restore", id, "--to", "db1/main", "--database", source+"="+target, "--wait")
+}
+
 // packs lists the packs of a local store.
 func packs(t *testing.T, s *harness.System) []string {
 	t.Helper()
