@@ -192,7 +192,8 @@ func (d *doctor) database(ctx context.Context, database pg.Name, lockTable int64
 		return
 	}
 	var tables int64
-	if err := c.One(ctx, &tables, "SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relpersistence <> 't'"); err != nil {
+	if err := c.One(ctx, &tables, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`); err != nil {
 		d.failed(name, err)
 		return
 	}
