@@ -48,8 +48,8 @@ func (c *coordinator) readArchive() error {
 	if err := w.close(); err != nil {
 		return err
 	}
-	for _, line := range said {
-		d.warn(repo.Problem{Severity: "warning", Object: "pg_dump", Reason: line})
+	if len(said) > 0 {
+		d.warn(repo.Problem{Severity: "warning", Object: "pg_dump", Reason: together(said)})
 	}
 	format, err := w.format()
 	if err != nil {
@@ -192,6 +192,28 @@ func (w *archiveWriter) format() (string, error) {
 		return "", fmt.Errorf("its output is no archive: %w", errs.Corrupt)
 	}
 	return fmt.Sprintf("%d.%d", w.head[5], w.head[6]), nil
+}
+
+// saidBytes is how much of what pg_dump says goes into one warning: some ten
+// lines. A database with many circles of foreign keys has hundreds, and each plan
+// of a restore repeats the warning.
+const saidBytes = 1000
+
+// together words the lines of a successful pg_dump as one warning.
+func together(lines []string) string {
+	var b strings.Builder
+	for i, line := range lines {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "pg_dump:"))
+		if i > 0 && b.Len()+len(line) > saidBytes {
+			fmt.Fprintf(&b, "; and %d more lines", len(lines)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(strings.ToValidUTF8(line[:min(len(line), saidBytes)], "?"))
+	}
+	return b.String()
 }
 
 // tail keeps the last bytes written to it.

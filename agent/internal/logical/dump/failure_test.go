@@ -175,6 +175,17 @@ func TestAFailingPgDumpFailsTheDatabase(t *testing.T) {
 			t.Errorf("problems %+v", snap.Problems)
 		}
 	})
+	t.Run("what it says is one warning of bounded length", func(t *testing.T) {
+		o := options(s, newMemory(small), db)
+		o.Config.ToolDirs = []string{tools(t, s, `for i in $(seq 1 500); do echo "pg_dump: warning: circle $i" >&2; echo "pg_dump: detail: $(printf %2000s | tr ' ' x)" >&2; done; exec "$REAL" "$@"`)}
+		snap := mustRun(t, o)
+		if len(snap.Problems) != 1 {
+			t.Fatalf("%d problems", len(snap.Problems))
+		}
+		if r := snap.Problems[0].Reason; len(r) > 2500 || !strings.Contains(r, "more lines") || strings.Contains(r, "pg_dump:") {
+			t.Errorf("%d bytes: %s", len(r), r)
+		}
+	})
 	t.Run("no secret is in its arguments", func(t *testing.T) {
 		p := pgtest.Start(t, pgtest.Options{Password: "hidden-word"})
 		seen := filepath.Join(t.TempDir(), "args")
