@@ -12,11 +12,11 @@ func (o *Options) Split(stride, always, never int64) {
 	o.split = splitRule{stride: stride, always: always, never: never}
 }
 
-// PlanTable tells what is read of a table of the given pages beside others of
+// PlanTable tells what is read of a table of the given pages, with bytes out of line, beside others of
 // the given bytes, under the standard rule.
-func PlanTable(version pg.Version, pages, others int64, workers int, access, condition string) []string {
+func PlanTable(version pg.Version, pages, toast, others int64, workers int, access, condition string) []string {
 	d := &database{}
-	t := &table{relation: relation{oid: 1, schema: "s", name: "t"}, access: access, pages: pages, out: repo.Table{Condition: condition}}
+	t := &table{relation: relation{oid: 1, schema: "s", name: "t"}, access: access, pages: pages, toast: toast, out: repo.Table{Condition: condition}}
 	d.tables = []*table{t, {relation: relation{oid: 2}, toast: others}}
 	plan(d, standardSplit, version, 8192, workers)
 	var all []string

@@ -10,16 +10,36 @@ import (
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
-// splitRule has the bytes of heap that decide about splitting a table.
+// splitRule has the bytes that decide about splitting a table. A table's size is
+// that of its heap and of its values out of line.
 type splitRule struct {
-	// stride is the length of a range. Ranges begin at its multiples, so that an
-	// unchanged stretch of heap gives the same chunks whatever else changed.
+	// stride is the length of a range of heap. Ranges begin at its multiples, so
+	// that an unchanged stretch of heap gives the same chunks whatever else
+	// changed. Where most of a table is out of line a range of this length would
+	// have many times as many bytes, and so it is halved, again and again, until it
+	// has not (stridePages). A table whose proportions change may come to another
+	// length, but its ranges begin at multiples of the longer one all the same:
+	// only the chunks around the beginnings in between are new.
 	stride int64
 	// always is the size from which a table is split for its own sake: whether
 	// others grow or shrink must not change how it is cut.
 	always int64
 	// never is the size below which a table is not worth a second connection.
 	never int64
+}
+
+// leastStride bounds the halving of strides, in pages: each range is a
+// statement and a run of its own.
+const leastStride = 16
+
+// stridePages is the length of a table's ranges in pages: halved until a range
+// has less than twice the stride's bytes.
+func (r splitRule) stridePages(pages, size int64, blockSize int) int64 {
+	stride := r.stride / int64(blockSize)
+	for stride/2 >= leastStride && size/pages*stride >= 2*r.stride {
+		stride /= 2
+	}
+	return stride
 }
 
 var standardSplit = splitRule{stride: 128 << 20, always: 1 << 30, never: 64 << 20}
@@ -76,9 +96,8 @@ func plan(d *database, rule splitRule, version pg.Version, blockSize, workers in
 
 func splitTable(d *database, t *table, rule splitRule, version pg.Version, blockSize int, total int64, workers int) []*item {
 	size := t.size(blockSize)
-	heap := t.pages * int64(blockSize)
-	stride := rule.stride / int64(blockSize)
-	mustSplit := heap >= rule.always || heap >= rule.never && heap > total/int64(2*workers)
+	mustSplit := size >= rule.always || size >= rule.never && size > total/int64(2*workers)
+	stride := rule.stridePages(max(t.pages, 1), size, blockSize)
 	// Version 13 reads a range of positions by reading the whole table.
 	if !mustSplit || t.pages <= stride || t.access != "heap" || version.Major() < 14 || t.out.Condition != "" {
 		return []*item{{db: d, table: t, whole: true, size: size}}

@@ -15,24 +15,32 @@ func TestOnlyWhatMustBeSplitIsSplit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		version   pg.Version
 		mib       int64 // of heap
+		toast     int64 // MiB out of line
 		others    int64 // bytes
 		workers   int
 		access    string
 		condition string
 		want      string
 	}{
-		"a small table":                          {150018, 10, 0, 2, "heap", "", "whole"},
-		"an empty table":                         {150018, 0, 0, 2, "heap", "", "whole"},
-		"the only large one":                     {150018, 300, 0, 2, "heap", "", "0-16384 16384-32768 32768-0"},
-		"exactly two ranges":                     {150018, 256, 0, 2, "heap", "", "0-16384 16384-0"},
-		"one range is the whole":                 {150018, 128, 0, 2, "heap", "", "whole"},
-		"one of many":                            {150018, 300, 100 << 30, 2, "heap", "", "whole"},
-		"one of many, at least a gigabyte":       {150018, 1024, 100 << 30, 2, "heap", "", "0-16384 16384-32768 32768-49152 49152-65536 65536-81920 81920-98304 98304-114688 114688-0"},
-		"version 13 reads ranges by whole scans": {130023, 300, 0, 2, "heap", "", "whole"},
-		"not a heap":                             {150018, 300, 0, 2, "columnar", "", "whole"},
-		"a configuration table":                  {150018, 300, 0, 2, "heap", "WHERE mine", "whole"},
+		"a small table":                          {150018, 10, 0, 0, 2, "heap", "", "whole"},
+		"an empty table":                         {150018, 0, 0, 0, 2, "heap", "", "whole"},
+		"the only large one":                     {150018, 300, 0, 0, 2, "heap", "", "0-16384 16384-32768 32768-0"},
+		"exactly two ranges":                     {150018, 256, 0, 0, 2, "heap", "", "0-16384 16384-0"},
+		"one range is the whole":                 {150018, 128, 0, 0, 2, "heap", "", "whole"},
+		"one of many":                            {150018, 300, 0, 100 << 30, 2, "heap", "", "whole"},
+		"one of many, at least a gigabyte":       {150018, 1024, 0, 100 << 30, 2, "heap", "", "0-16384 16384-32768 32768-49152 49152-65536 65536-81920 81920-98304 98304-114688 114688-0"},
+		"version 13 reads ranges by whole scans": {130023, 300, 0, 0, 2, "heap", "", "whole"},
+		"not a heap":                             {150018, 300, 0, 0, 2, "columnar", "", "whole"},
+		"a large one out of line":                {150018, 1, 1024, 0, 2, "heap", "", "0-16 16-32 32-48 48-64 64-80 80-96 96-112 112-0"},
+		"a huge one out of line, of one page":    {150018, 0, 1 << 20, 0, 2, "heap", "", "whole"},
+		"some out of line":                       {150018, 256, 200, 0, 2, "heap", "", "0-16384 16384-0"},
+		"as much out of line as in the heap":     {150018, 256, 256, 0, 2, "heap", "", "0-8192 8192-16384 16384-24576 24576-0"},
+		"one of many, out of line":               {150018, 32, 900, 100 << 30, 2, "heap", "", "whole"},
+		"one of many, a gigabyte out of line":    {150018, 64, 1024, 100 << 30, 2, "heap", "", "0-1024 1024-2048 2048-3072 3072-4096 4096-5120 5120-6144 6144-7168 7168-0"},
+		"version 13, out of line":                {130023, 64, 1024, 0, 2, "heap", "", "whole"},
+		"a configuration table":                  {150018, 300, 0, 0, 2, "heap", "WHERE mine", "whole"},
 	} {
-		if got := strings.Join(dump.PlanTable(tc.version, tc.mib*mib, tc.others, tc.workers, tc.access, tc.condition), " "); got != tc.want {
+		if got := strings.Join(dump.PlanTable(tc.version, tc.mib*mib, tc.toast<<20, tc.others, tc.workers, tc.access, tc.condition), " "); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
@@ -112,5 +120,33 @@ func TestRangesGiveTheSameChunksWhateverTheNumberOfWorkers(t *testing.T) {
 	mustRun(t, o)
 	if n := m.fresh[seal.KindRowsText]; n == 0 || n > 8 {
 		t.Errorf("%d of %d chunks are new after an append", n, m.puts[seal.KindRowsText])
+	}
+}
+
+// The heap of this table would be one range; what is out of line makes it worth
+// several.
+func TestATableOutOfLineIsReadInSmallerRanges(t *testing.T) {
+	s := shared.Server(t)
+	if major(t, s) < 14 {
+		t.Skip("version 13 reads no ranges")
+	}
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE o (id int, v text)", "ALTER TABLE o ALTER v SET STORAGE EXTERNAL",
+		"INSERT INTO o SELECT g, repeat(md5(g::text), 90) FROM generate_series(1, 6000) g", "CREATE TABLE small AS SELECT g FROM generate_series(1, 6000) g")
+	m := newMemory(small)
+	o := options(s, m, db)
+	o.Split(64*8192, 1<<20, 1<<19)
+	snap := mustRun(t, o)
+	tab := tableOf(t, only(t, snap), "o")
+	if n := len(tab.Runs); n < 3 || tab.Pages > 64 {
+		t.Errorf("%d runs of %d pages", n, tab.Pages)
+	}
+	rows := m.lines(t, snap, tab)
+	slices.Sort(rows)
+	if len(slices.Compact(rows)) != 6000 {
+		t.Errorf("%d rows", len(rows))
+	}
+	if n := len(tableOf(t, only(t, snap), "small").Runs); n != 1 {
+		t.Errorf("a small table is read in %d runs", n)
 	}
 }

@@ -53,7 +53,7 @@ type table struct {
 	out      repo.Table
 	access   string // access method
 	pages    int64  // of the heap
-	toast    int64  // bytes out of line
+	toast    int64  // bytes of the table beside its heap: nearly all of them are values out of line
 	wide     string // length of a row's text at most; "" when there can be no wide row
 	group    *wideGroup
 	items    []*item
@@ -82,7 +82,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relpersistence = 'u', co
 		WHERE i.indrelid = c.oid AND (ia.amname = 'brin' OR i.indisclustered)),
 	coalesce(config.extname::text, ''), coalesce(config.cond, ''),
 	coalesce(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::int8,
-	CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0) END
+	coalesce(pg_catalog.pg_table_size(c.oid) - pg_catalog.pg_relation_size(c.oid), 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
 	LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
