@@ -93,7 +93,7 @@ func (c *crashing) started(args ...string) string {
 func TestKilledProgramsLoseNothing(t *testing.T) {
 	rounds := 4
 	if long() {
-		rounds = 100
+		rounds = 40
 	}
 	pg := pgtest.Start(t, pgtest.Options{})
 	sql(t, pg, "postgres", "CREATE DATABASE shop")
