@@ -161,7 +161,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	}
 	conns := api.NewConnections()
 	w.authorizer = api.NewAuthorizer(w.repository.ID(), cat, w.trail, conns)
-	w.server = rpc.NewServer(rpc.ServerOptions{TLS: tls, Public: api.Methods(), Log: c.log}, w.authorizer.ServerOptions(tls)...)
+	w.server = rpc.NewServer(rpc.ServerOptions{TLS: tls, Public: api.Methods(), Lenient: api.Lenient(), Log: c.log}, w.authorizer.ServerOptions(tls)...)
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,

@@ -41,6 +41,10 @@ type ServerOptions struct {
 	TLS *tls.Config
 	// Public lists full method names that may be called without a certificate.
 	Public []string
+	// Lenient lists full method names whose requests may hold what this version
+	// does not know, since callers may be newer than the server. Requests of all
+	// others, of streams their first message, must pass CheckKnown.
+	Lenient []string
 	// Authorize, if set, is asked before each call, after the peer is known; see
 	// PeerFrom. Its error ends the call.
 	Authorize func(ctx context.Context, method string) error
@@ -52,7 +56,8 @@ type ServerOptions struct {
 
 // NewServer makes a gRPC server. Services are registered on it, then Serve runs it.
 func NewServer(o ServerOptions, more ...grpc.ServerOption) *grpc.Server {
-	g := &guard{o: o}
+	g, last := &guard{o: o}, strict{o.Lenient}
+	more = append(more, grpc.ChainUnaryInterceptor(last.unary), grpc.ChainStreamInterceptor(last.stream))
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(o.TLS)),
 		grpc.ChainUnaryInterceptor(g.unary),

@@ -72,3 +72,12 @@ var methods = map[string]callers{
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,
 }
+
+// Lenient lists the methods that newer callers may ask for more than this version
+// knows: enrolling, renewing, and a session, whose hello, heartbeats and inventory
+// say what there is and ask for nothing. Everything else is refused when it holds
+// a field that would be ignored; see rpc.ServerOptions.
+func Lenient() []string {
+	return []string{tuskvaultv1.EnrollmentService_Enroll_FullMethodName, tuskvaultv1.EnrollmentService_Renew_FullMethodName,
+		tuskvaultv1.AgentService_Session_FullMethodName}
+}

@@ -111,7 +111,7 @@ func newWorld(t *testing.T) *world {
 
 	config, err := pki.ServerTLS(w.issuer.Root(), pki.NewServerCertificate(w.issuer, pki.LeafLife).Certificate)
 	must(err)
-	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Log: log}, authorizer.ServerOptions(config)...)
+	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
 		Manifests: api.NewManifests(w.repository), Conns: w.conns, Level: w.level, Log: log,
 		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
