@@ -11,6 +11,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/rpc"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -73,6 +74,9 @@ func (l *link) offer(m *tuskvaultv1.JobOffer) error {
 		return nil
 	}
 	if err == nil {
+		err = known(m)
+	}
+	if err == nil {
 		err = l.rules.judge(j)
 	}
 	if err == nil {
@@ -88,6 +92,15 @@ func (l *link) offer(m *tuskvaultv1.JobOffer) error {
 			Attempt: refToWire(j.Ref()), Reason: text(err.Error()), Retryable: job.Retryable(err)}}})
 	}
 	return l.reply(&tuskvaultv1.SessionRequest{Message: &tuskvaultv1.SessionRequest_Accept{Accept: &tuskvaultv1.JobAccept{Attempt: refToWire(j.Ref())}}})
+}
+
+// known refuses an offer with a wish that this version would ignore: a snapshot
+// without the part that a newer controller wanted must not look like success.
+func known(m *tuskvaultv1.JobOffer) error {
+	if err := rpc.CheckKnown(m); err != nil {
+		return fmt.Errorf("the offer asks for something this version does not know: %w", err)
+	}
+	return nil
 }
 
 // clock notes the difference between the clocks.
