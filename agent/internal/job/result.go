@@ -23,14 +23,15 @@ type Progress struct {
 
 // The phases of a database.
 const (
-	PhaseWaiting  = "waiting"
-	PhaseLocking  = "locking"
-	PhaseSchema   = "schema"
-	PhaseData     = "data"
-	PhaseIndexes  = "indexes"
-	PhaseChecking = "checking"
-	PhaseDone     = "done"
-	PhaseFailed   = "failed"
+	PhaseWaiting    = "waiting"
+	PhaseLocking    = "locking"
+	PhaseSchema     = "schema"
+	PhaseData       = "data"
+	PhaseIndexes    = "indexes"
+	PhaseChecking   = "checking"
+	PhaseStatistics = "statistics"
+	PhaseDone       = "done"
+	PhaseFailed     = "failed"
 )
 
 // DatabaseProgress says how far one database is.

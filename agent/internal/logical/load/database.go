@@ -117,7 +117,10 @@ func (r *restore) fill(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return first.disableSubscriptions(ctx)
+	if err := first.disableSubscriptions(ctx); err != nil {
+		return err
+	}
+	return r.analyze(ctx, workers)
 }
 
 // buildGraph reads from the new database how its tables hang together.

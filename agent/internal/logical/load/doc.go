@@ -15,13 +15,14 @@
 //     tried again when everything else is there. [the same]
 //  4. Privileges, then materialized views, event triggers and what belongs to
 //     subscriptions, which stay disabled. [the same]
-//  5. In one transaction, which is durable before it returns: owner, privileges
+//  5. Statistics are gathered of every table. [the same]
+//  6. In one transaction, which is durable before it returns: owner, privileges
 //     and settings of the database, the old database of that name moves away, the
 //     new one takes its name. [either nothing of it, or the new database in place]
-//  6. The old database, if there was one, is dropped. [the old database under a
+//  7. The old database, if there was one, is dropped. [the old database under a
 //     temporary name]
 //
-// A failure before 5 drops the temporary database. Memory is bounded by one
+// A failure before 6 drops the temporary database. Memory is bounded by one
 // chunk and one copy buffer for each session, plus the manifest and the table of
 // contents of the archive.
 package load
