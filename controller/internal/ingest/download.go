@@ -148,7 +148,14 @@ func (d *download) run(ctx context.Context, wantSnapshot bool) error {
 			return context.Cause(ctx)
 		}
 	})
-	return group.Wait()
+	err = group.Wait()
+	// What was read ahead and never sent gives its memory back. plan has closed the
+	// channel, and every read ends soon after ctx.
+	for g := range d.segments {
+		<-g.read
+		d.release(g)
+	}
+	return err
 }
 
 // receive takes ranges and credit until the agent has no more.

@@ -1,0 +1,11 @@
+package ingest
+
+// ReadAheadIsFree tells whether no download holds any of the memory that all
+// share for reading ahead.
+func (s *Server) ReadAheadIsFree() bool {
+	if !s.ahead.TryAcquire(readAheadTotal) {
+		return false
+	}
+	s.ahead.Release(readAheadTotal)
+	return true
+}
