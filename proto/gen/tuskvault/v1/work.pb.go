@@ -808,7 +808,7 @@ type DatabaseProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name, display form. For a restore the name of the target.
 	Database string `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
-	// "waiting", "locking", "schema", "data", "indexes", "checking", "done", "failed".
+	// "waiting", "locking", "schema", "data", "indexes", "checking", "statistics", "done", "failed".
 	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
 	// Rows so far.
 	RowsDone int64 `protobuf:"varint,3,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`
