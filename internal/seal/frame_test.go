@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -144,6 +145,17 @@ func TestCompressionIsUsedWhenItPays(t *testing.T) {
 	_, frame = r.frame(t, seal.KindLargeObject, noise)
 	if h, err := seal.ParseHeader(frame); err != nil || h.Compression != seal.None || len(frame) != seal.MaxFrame(len(noise)) {
 		t.Errorf("noise: %+v, %d bytes, %v", h, len(frame), err)
+	}
+}
+
+func TestDigitsWithoutRepeatsAreStoredInHalf(t *testing.T) {
+	r := newRing()
+	random := make([]byte, 100<<10)
+	_, _ = rand.NewChaCha8([32]byte{5}).Read(random) // never fails
+	plain := []byte(hex.EncodeToString(random))      // as COPY writes bytea
+	_, f := r.frame(t, seal.KindRowsText, plain)
+	if most := len(plain) * 53 / 100; len(f) > most {
+		t.Errorf("%d hexadecimal digits take a frame of %d bytes, more than %d", len(plain), len(f), most)
 	}
 }
 

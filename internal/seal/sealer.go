@@ -83,7 +83,11 @@ func (s *Sealer) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())
 
 func newSealWorker() (*sealWorker, error) {
 	enc, err := zstd.NewWriter(nil,
+		// On rows the higher levels gain nothing for their time; see docs/adr/0010.
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		// Without it blocks that have no repeats are stored as they are, though
+		// bytea comes as hexadecimal digits, of which each has four bits in it.
+		zstd.WithAllLitEntropyCompression(true),
 		zstd.WithEncoderConcurrency(1), // a worker has one caller at a time
 		zstd.WithEncoderCRC(false),     // the tag and the name are stronger
 		zstd.WithWindowSize(window),
