@@ -210,8 +210,8 @@ func (s *Server) dropJob(j *jobState) {
 	defer s.mu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.streams == 0 && j.current.len() == 0 && j.frozen == nil && s.jobs[j.id] == j {
-		delete(s.jobs, j.id)
+	if j.streams == 0 && j.current.len() == 0 && j.frozen == nil && s.jobs[j.key()] == j {
+		delete(s.jobs, j.key())
 	}
 }
 
@@ -219,13 +219,11 @@ func (s *Server) dropJob(j *jobState) {
 // index file. Calling it is optional (Run does the same for jobs that have been
 // quiet for a while) and repeating it is harmless.
 func (s *Server) EndJob(ctx context.Context, job repo.JobID) error {
-	j := s.findJob(job)
-	if j == nil {
-		return nil
+	for _, j := range s.jobStates(job) {
+		if err := s.flushIndex(ctx, j); err != nil {
+			return fmt.Errorf("end job %s: %w", job, err)
+		}
+		s.dropJob(j)
 	}
-	if err := s.flushIndex(ctx, j); err != nil {
-		return fmt.Errorf("end job %s: %w", job, err)
-	}
-	s.dropJob(j)
 	return nil
 }

@@ -148,15 +148,25 @@ func (j *jobState) wasRead(id pack.ID) bool {
 	return ok
 }
 
+// jobKey names the state of a job. An attempt may be given another domain than
+// the one before, when an operator moved the instance meanwhile: what that one
+// has in memory is of no use to it.
+type jobKey struct {
+	id     repo.JobID
+	domain seal.DomainID
+}
+
+func (j *jobState) key() jobKey { return jobKey{j.id, j.dom.id} }
+
 // enterJob finds or makes the state of a job and counts a stream in. A job that
 // has too many is Exhausted.
 func (s *Server) enterJob(g Grant, d *domain) (*jobState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j := s.jobs[g.Job]
+	j := s.jobs[jobKey{g.Job, d.id}]
 	if j == nil {
 		j = newJobState(g.Job, d)
-		s.jobs[g.Job] = j
+		s.jobs[j.key()] = j
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -174,9 +184,14 @@ func (s *Server) leaveJob(j *jobState) {
 	j.mu.Unlock()
 }
 
-// findJob gives the state of a job, nil when it has none.
-func (s *Server) findJob(id repo.JobID) *jobState {
+// jobStates gives the states of a job, one for each domain of its attempts.
+func (s *Server) jobStates(id repo.JobID) (all []*jobState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.jobs[id]
+	for key, j := range s.jobs {
+		if key.id == id {
+			all = append(all, j)
+		}
+	}
+	return all
 }

@@ -100,7 +100,8 @@ func (v *view) verifyList(ctx context.Context, ref repo.ListRef) error {
 
 // verifyPacks reads back what the job's packs say about themselves, but for those
 // that flushIndex read back in this process: a store that took a pack and lost
-// it must be found out before the snapshot exists.
+// it must be found out before the snapshot exists. Packs that an earlier attempt
+// left in another domain are nothing to this one.
 func (c *commit) verifyPacks(ctx context.Context) error {
 	records, err := c.s.o.Journal.PacksOf(ctx, c.grant.Job)
 	if err != nil {
@@ -108,7 +109,7 @@ func (c *commit) verifyPacks(ctx context.Context) error {
 	}
 	var unread []pack.ID
 	for _, r := range records {
-		if !c.job.wasRead(r.ID) {
+		if r.Domain == c.dom.id && !c.job.wasRead(r.ID) {
 			unread = append(unread, r.ID)
 		}
 	}

@@ -61,7 +61,7 @@ type Server struct {
 	mu        sync.Mutex
 	stopped   bool
 	domains   map[seal.DomainID]*opening
-	jobs      map[repo.JobID]*jobState
+	jobs      map[jobKey]*jobState
 	settling  map[repo.JobID]chan struct{} // snapshots being decided about; closed at the end
 	flying    map[pack.ID]bool             // packs on their way to the store
 	downloads map[repo.JobID]int           // download streams
@@ -90,7 +90,7 @@ func New(o Options) (*Server, error) {
 		stopping:  make(chan struct{}),
 		hard:      make(chan struct{}),
 		domains:   map[seal.DomainID]*opening{},
-		jobs:      map[repo.JobID]*jobState{},
+		jobs:      map[jobKey]*jobState{},
 		settling:  map[repo.JobID]chan struct{}{},
 		flying:    map[pack.ID]bool{},
 		downloads: map[repo.JobID]int{},
