@@ -29,6 +29,8 @@ import (
 //
 // Every step can be repeated, so a crash in between is one more start. It must
 // be called once, before any other process of this controller touches chunks.
+// What is damaged in the store concerns those whose data it is: it is logged and
+// left as it is, and the rest goes on.
 // Unavailable means that the store could not be asked and that it may be called
 // again.
 func (s *Server) Recover(ctx context.Context) error {
@@ -82,11 +84,23 @@ func (s *Server) settleIntents(ctx context.Context) error {
 		if s.isFlying(i.ID) {
 			continue
 		}
-		if err := s.settleIntent(ctx, i); err != nil {
+		if err := s.settleIntent(ctx, i); harmed(err) {
+			s.o.Logger.Error("pack intent not settled", zap.Stringer("job_id", i.Job), zap.Error(err))
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// harmed tells an error that the store's answers will give again and again for
+// one object, from one of the store or the catalog as a whole.
+func harmed(err error) bool {
+	switch errs.KindOf(err) {
+	case errs.Corrupt, errs.NotFound, errs.Unsupported:
+		return true
+	}
+	return false
 }
 
 func (s *Server) settleIntent(ctx context.Context, i PackIntent) error {
@@ -126,10 +140,12 @@ func (s *Server) indexRest(ctx context.Context) error {
 	}
 	for id, records := range byDomain {
 		d, err := s.domain(ctx, id)
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.indexPacks(ctx, d, records)
 		}
-		if err := s.indexPacks(ctx, d, records); err != nil {
+		if harmed(err) {
+			s.o.Logger.Error("packs not indexed", zap.Stringer("domain", id), zap.Int("packs", len(records)), zap.Error(err))
+		} else if err != nil {
 			return fmt.Errorf("index packs of domain %s: %w", id, err)
 		}
 	}

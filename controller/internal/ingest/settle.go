@@ -173,7 +173,11 @@ func (s *Server) settleAll(ctx context.Context) error {
 		if !s.trySettling(c.Job) {
 			continue
 		}
-		all = errors.Join(all, s.settleOne(ctx, c))
+		if err := s.settleOne(ctx, c); harmed(err) {
+			s.o.Logger.Error("commit not settled", zap.Stringer("job_id", c.Job), zap.Error(err))
+		} else {
+			all = errors.Join(all, err)
+		}
 		s.endSettling(c.Job)
 	}
 	return all
