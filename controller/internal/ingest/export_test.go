@@ -9,3 +9,6 @@ func (s *Server) ReadAheadIsFree() bool {
 	s.ahead.Release(readAheadTotal)
 	return true
 }
+
+// SpoolPacks is the bound of packs in the spool folder.
+const SpoolPacks = spoolPacks

@@ -46,6 +46,7 @@ func (u *upload) closePack(ctx context.Context) error {
 	u.s.work.Add(1)
 	go func() { // stop waits for it
 		defer u.s.work.Done()
+		defer u.s.spool.Release(1)
 		f.err = u.s.putPack(ctx, u.job, u.grant, sealed)
 		u.landed <- f
 	}()

@@ -40,6 +40,12 @@ const (
 	putsInFlight = 2
 	storePuts    = 8
 
+	// spoolPacks bounds the packs in SpoolDir, 20 GiB: three for each stream that has
+	// a window, and those of streams that have ended while the store was slow. Past
+	// it, streams wait: an agent that comes back again and again while the store
+	// does not answer must not fill the disk that the catalog is on.
+	spoolPacks = 320
+
 	// jobPending bounds the chunks of a job that are only in memory's index, and
 	// allPending those of all jobs: past either, the job writes an index file. An
 	// entry takes about 100 bytes in its map, so this is at most 50 MiB; with one

@@ -32,8 +32,8 @@ type Options struct {
 	// Attempts and Journal are the catalog's.
 	Attempts Attempts
 	Journal  Journal
-	// SpoolDir holds packs while they are filled: at most three packs (192 MiB) an
-	// upload stream. IndexDir holds the chunk indexes, a cache. Both are the
+	// SpoolDir holds packs while they are filled and put: at most three (192 MiB) an
+	// upload stream, and spoolPacks in all. IndexDir holds the chunk indexes, a cache. Both are the
 	// server's own; they are made when missing.
 	SpoolDir, IndexDir string
 	// Logger is told what no caller is told: what recovery found, what runs in the background.
@@ -48,6 +48,7 @@ type Server struct {
 
 	windows  *semaphore.Weighted // bytes under way to us
 	puts     *semaphore.Weighted // packs on their way to the store
+	spool    *semaphore.Weighted // packs in SpoolDir, open and closed
 	commits  *semaphore.Weighted
 	ahead    *semaphore.Weighted // bytes read ahead for downloads
 	decoding *semaphore.Weighted // of 1: contents may take a gigabyte
@@ -83,6 +84,7 @@ func New(o Options) (*Server, error) {
 		store:     o.Repository.Store(),
 		windows:   semaphore.NewWeighted(windowTotal),
 		puts:      semaphore.NewWeighted(storePuts),
+		spool:     semaphore.NewWeighted(spoolPacks),
 		commits:   semaphore.NewWeighted(commits),
 		ahead:     semaphore.NewWeighted(readAheadTotal),
 		decoding:  semaphore.NewWeighted(1),

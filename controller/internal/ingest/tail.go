@@ -109,6 +109,7 @@ func (u *upload) copyTo(w *pack.Writer) (err error) {
 		return err
 	}
 	u.writer = nil
+	defer u.s.spool.Release(1)
 	r, err := sealed.Open()
 	defer func() { err = errors.Join(err, sealed.Remove()) }()
 	if err != nil {
@@ -167,6 +168,7 @@ func (s *Server) putTail(ctx context.Context, j *jobState) {
 	s.work.Add(1)
 	go func() { // stop waits for it
 		defer s.work.Done()
+		defer s.spool.Release(1)
 		sealed, err := w.Finish(j.dom.keys.Pack())
 		if err == nil {
 			err = s.putPack(ctx, j, grant, sealed)

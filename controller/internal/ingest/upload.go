@@ -119,6 +119,7 @@ func (s *Server) upload(ctx context.Context, stream uploadStream, g Grant, job *
 		// Nothing of it was acknowledged. A spool file that cannot be removed now is
 		// removed at the next start.
 		err = errors.Join(err, u.writer.Abort())
+		s.spool.Release(1)
 	}
 	return err
 }
@@ -255,8 +256,12 @@ func (u *upload) check(frame []byte) error {
 // spool adds a frame to the open pack, and closes it when it is full.
 func (u *upload) spool(ctx context.Context, frame []byte, hash seal.FrameHash) error {
 	if u.writer == nil {
+		if err := u.s.spool.Acquire(ctx, 1); err != nil {
+			return fmt.Errorf("wait for room in the spool: %w", context.Cause(ctx))
+		}
 		w, err := pack.Create(u.s.o.SpoolDir, u.meta())
 		if err != nil {
+			u.s.spool.Release(1)
 			return err
 		}
 		u.writer, u.first = w, u.frames
