@@ -35,7 +35,9 @@ func (h *Hub) touch(agent repo.AgentID, clock time.Time) {
 
 // flushSeen writes all new last-seen times in one transaction, however many
 // agents there are, and forgets agents that have gone. A crash loses at most
-// flushEvery of them, which is all they are good to.
+// flushEvery of them, which is all they are good to. They stay in the file: the
+// log in the store would grow by every agent's record twice a minute, and gets
+// them with the next change of the agent.
 func (h *Hub) flushSeen(ctx context.Context) error {
 	h.mu.Lock()
 	dirty := make(map[repo.AgentID]presence)
@@ -51,7 +53,7 @@ func (h *Hub) flushSeen(ctx context.Context) error {
 	if len(dirty) == 0 {
 		return nil
 	}
-	err := h.deps.Catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error {
+	err := h.deps.Catalog.Update(ctx, catalog.Local, func(tx *catalog.Tx) error {
 		for id, p := range dirty {
 			a, err := tx.Agent(id)
 			if errors.Is(err, errs.NotFound) {
