@@ -17,7 +17,8 @@ const (
 	maxWord          = 128   // bytes of a version, platform, encoding or the like
 	maxText          = 1024  // bytes of a path, a reason, an error
 	maxLine          = 8192  // bytes of a log line, a plan line
-	maxInstances     = 64    // instances of one agent
+	maxInstances     = 64    // instances of one agent at a time
+	maxKnown         = 128   // instances of one agent ever: each has a domain, and keys, for ever
 	maxDatabases     = 10000 // databases of one instance
 	maxRoles         = 10000 // roles of one instance
 	maxTablespaces   = 1000  // tablespaces of one instance

@@ -93,6 +93,7 @@ type Hub struct {
 	draining bool
 	sessions map[repo.AgentID]*session
 	seen     map[repo.AgentID]*presence // agents seen since the last flush, or online
+	budgets  map[repo.AgentID]*budgets  // what agents may still make the catalog write
 	ahead    catalog.Witness            // newest witness that was ahead of the store; zero when none
 	serving  sync.WaitGroup             // calls of Serve
 }
@@ -111,7 +112,7 @@ func NewHub(deps Deps, opts Options) *Hub {
 		opts.OfferTimeout = 30 * time.Second
 	}
 	return &Hub{deps: deps, opts: opts, log: deps.Log.Named("fleet"),
-		sessions: make(map[repo.AgentID]*session), seen: make(map[repo.AgentID]*presence)}
+		sessions: make(map[repo.AgentID]*session), seen: make(map[repo.AgentID]*presence), budgets: make(map[repo.AgentID]*budgets)}
 }
 
 // Run writes down, every half a minute, when agents were last seen. When ctx

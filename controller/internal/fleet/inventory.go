@@ -25,9 +25,14 @@ func (s *session) storeInventory(ctx context.Context, inv *Inventory) {
 	s.pending = nil
 	if err != nil {
 		s.pending = inv
+	}
+	if err != nil && !errors.Is(err, errOverBudget) {
 		s.log.Warn("inventory not stored, will try again", zap.Error(err))
 	}
 }
+
+// errOverBudget is why an inventory waits that came too soon after others.
+var errOverBudget = fmt.Errorf("inventories come faster than they are written: %w", errs.Busy)
 
 // retryInventory tries again what could not be stored.
 func (s *session) retryInventory(ctx context.Context) {
@@ -61,12 +66,19 @@ func (s *session) tryInventory(ctx context.Context, inv *Inventory) error {
 	if len(refused) > 0 {
 		notes = append(notes, "instances left out, their names are not usable: "+strings.Join(refused, ", "))
 	}
-	domains, err := s.domainsFor(ctx, instances)
+	instances, missing, err := s.known(ctx, instances, &notes)
 	if err != nil {
 		return err
 	}
 	changed, err := s.changes(ctx, host, instances)
 	if err != nil || !changed {
+		return err
+	}
+	if !s.hub.spend(s.peer.Agent, weight(instances)) {
+		return errOverBudget
+	}
+	domains, err := s.makeDomains(ctx, missing)
+	if err != nil {
 		return err
 	}
 	class := catalog.Async
@@ -104,22 +116,39 @@ func boundInstances(list []NamedInstance, notes *[]string) (kept []NamedInstance
 	return kept, refused
 }
 
-// domainsFor makes a domain for each instance that has no record yet.
-func (s *session) domainsFor(ctx context.Context, instances []NamedInstance) (map[string]seal.DomainID, error) {
-	var missing []string
-	err := s.hub.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
+// known leaves out new instances beyond maxKnown, and names those of the rest
+// that have no record yet. An agent that reports new names each time would make
+// domains without end.
+func (s *session) known(ctx context.Context, instances []NamedInstance, notes *[]string) (kept []NamedInstance, missing []string, err error) {
+	err = s.hub.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		all, err := tx.InstancesOf(s.peer.Name)
+		if err != nil {
+			return err
+		}
+		names := make(map[string]bool, len(all))
+		for _, i := range all {
+			names[i.Name] = true
+		}
+		kept, missing = nil, nil
 		for _, i := range instances {
-			if _, err := tx.InstanceByName(s.peer.Name, i.Name); errors.Is(err, errs.NotFound) {
+			if !names[i.Name] {
+				if len(all)+len(missing) >= maxKnown {
+					continue
+				}
 				missing = append(missing, i.Name)
-			} else if err != nil {
-				return err
 			}
+			kept = append(kept, i)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if left := len(instances) - len(kept); left > 0 && err == nil {
+		*notes = append(*notes, fmt.Sprintf("too many instances, at most %d names are ever taken: %d left out", maxKnown, left))
 	}
+	return kept, missing, err
+}
+
+// makeDomains makes a domain for each instance that has no record yet.
+func (s *session) makeDomains(ctx context.Context, missing []string) (map[string]seal.DomainID, error) {
 	domains := make(map[string]seal.DomainID, len(missing))
 	for _, name := range missing {
 		d, err := s.hub.deps.Keys.NewDomain(ctx)

@@ -45,7 +45,7 @@ type session struct {
 
 	mu      sync.Mutex
 	offers  map[job.Ref]time.Time // unanswered offers, and until when they stand
-	pending *Inventory            // not stored yet because that failed
+	pending *Inventory            // not stored yet: that failed, or others were written too lately
 }
 
 // Serve runs one session until the agent, the agent's revocation, a newer
@@ -60,6 +60,9 @@ func (h *Hub) Serve(ctx context.Context, peer Peer, conn Conn) error {
 		return err
 	}
 	defer h.serving.Done()
+	if err := h.admit(peer.Agent); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &session{hub: h, peer: peer, cancel: cancel, done: make(chan struct{}),
