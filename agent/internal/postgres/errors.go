@@ -53,6 +53,8 @@ func Code(err error) string {
 const (
 	CodeLockNotAvailable   = "55P03"
 	CodeUndefinedTable     = "42P01"
+	CodeUndefinedSchema    = "3F000"
+	CodeWrongObject        = "42809"
 	CodeQueryCanceled      = "57014"
 	CodeInternal           = "XX000"
 	CodeProgramLimit       = "54000"

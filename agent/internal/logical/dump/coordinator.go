@@ -167,8 +167,7 @@ func (c *coordinator) lockAll() error {
 		}
 		code := postgres.Code(err)
 		switch {
-		case errors.Is(err, errChanged) && try < listTries:
-		case code == postgres.CodeUndefinedTable && try < listTries:
+		case (errors.Is(err, errChanged) || missing(err)) && try < listTries:
 		case code == postgres.CodeLockNotAvailable && time.Now().Before(late):
 		case code == postgres.CodeOutOfMemory:
 			return postgres.WithHint(fmt.Errorf("database %s: lock %d tables: %w", d.info.Name.Display(), len(want), err),
@@ -190,10 +189,14 @@ func (c *coordinator) lockOnce(want []relation, last bool, late time.Time) error
 	if err := c.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return err
 	}
-	if err := c.lock(want, late); err != nil {
+	lock := c.lock
+	if last {
+		lock = c.lockThere
+	}
+	if err := lock(want, late); err != nil {
 		return err
 	}
-	// LOCK TABLE, SET and SHOW take no snapshot: the first statement that does is this.
+	// LOCK TABLE, SET, SHOW and SAVEPOINT take no snapshot: the first statement that does is this.
 	if err := c.conn.One(ctx, &c.d.exported, "SELECT pg_catalog.pg_export_snapshot()"); err != nil {
 		return err
 	}
@@ -201,22 +204,23 @@ func (c *coordinator) lockOnce(want []relation, last bool, late time.Time) error
 	if err != nil {
 		return err
 	}
-	locked := make(map[uint32]bool, len(want))
+	// A table is locked by its name. If it has the name still, it was this table:
+	// what was locked cannot have been renamed since, whatever it was.
+	locked := make(map[uint32]string, len(want))
 	for _, r := range want {
-		locked[r.oid] = true
+		locked[r.oid] = r.quoted()
 	}
 	var rest []relation
 	for _, r := range have {
-		if !locked[r.oid] {
+		if locked[r.oid] != r.quoted() {
 			rest = append(rest, r)
 		}
-		delete(locked, r.oid)
 	}
 	if len(rest) > 0 && last {
 		return c.lockRest(rest, late)
 	}
-	if len(rest) > 0 || len(locked) > 0 || rewritten(have) != "" {
-		return errChanged
+	if len(rest) > 0 || changed(have) != "" {
+		return fmt.Errorf("%w: %w", errChanged, errs.Busy)
 	}
 	c.remember(have)
 	return c.conn.Exec(ctx, "SET LOCAL lock_timeout = 0")
@@ -224,26 +228,62 @@ func (c *coordinator) lockOnce(want []relation, last bool, late time.Time) error
 
 // lockRest locks tables that came while the others were locked, after the
 // snapshot. That is sound if none of them was rewritten in between, which shows
-// in its file.
+// in its file, and if each still had the name by which it was locked.
 func (c *coordinator) lockRest(rest []relation, late time.Time) error {
-	if err := c.lock(rest, late); err != nil {
+	if err := c.lock(rest, late); missing(err) {
+		return fmt.Errorf("%w: %w: %w", errChanged, errs.Busy, err)
+	} else if err != nil {
 		return err
 	}
 	have, err := listRelations(c.d.ctx, c.conn)
 	if err != nil {
 		return err
 	}
-	if name := rewritten(have); name != "" {
+	if name := changed(have); name != "" {
 		return fmt.Errorf("%w: %s: %w", errChanged, name, errs.Busy)
 	}
 	c.remember(have)
 	return c.conn.Exec(c.d.ctx, "SET LOCAL lock_timeout = 0")
 }
 
-// rewritten names the first relation whose file is not the one of the snapshot.
-func rewritten(all []relation) string {
+// missing tells that there was no table of the name to be locked: it was dropped
+// or renamed, its schema too perhaps, or something else has its name.
+func missing(err error) bool {
+	switch postgres.Code(err) {
+	case postgres.CodeUndefinedTable, postgres.CodeUndefinedSchema, postgres.CodeWrongObject:
+		return true
+	}
+	return false
+}
+
+// lockThere locks relations one by one and leaves those out that are gone: where
+// tables come and go all the time one of them is always missing. What is left
+// out and still in the snapshot counts as one that came since.
+func (c *coordinator) lockThere(all []relation, late time.Time) error {
+	for i := range all {
+		if err := c.conn.Exec(c.d.ctx, "SAVEPOINT tuskvault_lock"); err != nil {
+			return err
+		}
+		after := "RELEASE SAVEPOINT tuskvault_lock"
+		err := c.lock(all[i:i+1], late)
+		if missing(err) {
+			all[i].name, err = "", nil
+			after = "ROLLBACK TO SAVEPOINT tuskvault_lock; " + after
+		}
+		if err == nil {
+			err = c.conn.Exec(c.d.ctx, after)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changed names the first relation whose file or name is not that of the snapshot.
+func changed(all []relation) string {
 	for _, r := range all {
-		if r.file != r.now {
+		if r.file != r.now || r.named != r.oid {
 			return r.display()
 		}
 	}

@@ -19,6 +19,8 @@ type relation struct {
 	// file is the relation's file by the session's snapshot, now its file as it
 	// is: they differ when somebody truncated or rewrote it since the snapshot.
 	file, now int64
+	// named is what has now the name that the relation has by the snapshot.
+	named uint32
 }
 
 func (r relation) quoted() string  { return r.schema.Quote() + "." + r.name.Quote() }
@@ -32,7 +34,8 @@ const dumpable = `c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname 
 	AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
 	AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_extension x WHERE x.oid = d.refobjid AND c.oid = ANY (x.extconfig)))`
 
-const relationsQuery = `SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relfilenode::int8, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)::int8
+const relationsQuery = `SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relfilenode::int8, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)::int8,
+	coalesce(pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname::text) || '.' || pg_catalog.quote_ident(c.relname::text))::oid::int8, 0)
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'p') AND ` + dumpable + ` ORDER BY c.oid`
 
@@ -40,7 +43,7 @@ const relationsQuery = `SELECT c.oid::int8, n.nspname::text, c.relname::text, c.
 func listRelations(ctx context.Context, c *postgres.Conn) ([]relation, error) {
 	var all []relation
 	var r relation
-	err := c.Each(ctx, relationsQuery, nil, []any{&r.oid, &r.schema, &r.name, &r.file, &r.now}, func() error {
+	err := c.Each(ctx, relationsQuery, nil, []any{&r.oid, &r.schema, &r.name, &r.file, &r.now, &r.named}, func() error {
 		all = append(all, r)
 		return nil
 	})
