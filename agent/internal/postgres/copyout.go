@@ -53,6 +53,11 @@ func (c *Conn) CopyOut(ctx context.Context, sql string, bin bool, sink func(Piec
 		c.buf = make([]byte, copyBuffer)
 	}
 	canceler := c.pc // still knows where to send a cancel request after Hijack
+	// A write that took long has let pgconn read in the background. Whatever that
+	// read is still waiting for would be missing from the rows.
+	if err := c.pc.SyncConn(ctx); err != nil {
+		return 0, c.wrap(ctx, err)
+	}
 	h, err := c.pc.Hijack()
 	if err != nil {
 		return 0, c.wrap(ctx, err)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,6 +76,47 @@ func TestCopyOutTakesHeaderAndTrailerOffBinaryRows(t *testing.T) {
 	wide, err := gather(t, c, "COPY (SELECT decode(repeat('ab', 150000), 'hex')) TO STDOUT (FORMAT binary)", true)
 	if err != nil || len(wide) != 1 || len(wide[0]) != 2+4+150000 {
 		t.Errorf("wide row: %v", err)
+	}
+}
+
+// slowWrite is a socket whose next write, once armed, lasts until its answer has
+// been read and the read after that has begun.
+type slowWrite struct {
+	net.Conn
+	armed atomic.Bool
+	reads chan struct{}
+}
+
+func (s *slowWrite) Read(p []byte) (int, error) {
+	if s.armed.Load() {
+		s.reads <- struct{}{}
+	}
+	return s.Conn.Read(p)
+}
+
+func (s *slowWrite) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if s.armed.Load() {
+		<-s.reads
+		<-s.reads
+		s.armed.Store(false)
+	}
+	return n, err
+}
+
+func TestRowsAreWholeAfterAWriteThatTookLong(t *testing.T) {
+	c := connect(t, shared.Server(t), "postgres")
+	slow := &slowWrite{reads: make(chan struct{}, 2)}
+	if err := c.Wrap(func(n net.Conn) net.Conn { slow.Conn = n; return slow }); err != nil {
+		t.Fatal(err)
+	}
+	slow.armed.Store(true)
+	if err := c.Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := gather(t, c, "COPY (SELECT repeat('x', 100) FROM generate_series(1, 10000)) TO STDOUT", false)
+	if err != nil || len(rows) != 10000 {
+		t.Errorf("%d rows of 10000: %v", len(rows), err)
 	}
 }
 
