@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -298,9 +299,11 @@ func (m *Manager) scheduleLocked(e *entry, now time.Time) {
 // maxText bounds messages, which agents can make long.
 const maxText = 4096
 
+// clip gives s as valid UTF-8, which the catalog insists on, of at most maxText
+// bytes: a cut may fall into the middle of a letter.
 func clip(s string) string {
 	if len(s) > maxText {
-		return s[:maxText-3] + "..."
+		s = strings.ToValidUTF8(s[:maxText-3], "") + "..."
 	}
-	return s
+	return strings.ToValidUTF8(s, "?")
 }

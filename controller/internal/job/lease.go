@@ -17,7 +17,11 @@ import (
 // Lease gives the agent its next attempt, or false when there is none now. The
 // attempt and its fencing number are journaled before it returns; an offer that
 // never reaches the agent is lost with its lease, or given back by Reject.
+//
+// A job whose keys cannot be had keeps none of the agent's other jobs waiting; it
+// is tried again each time, and the error is given when nothing else was leased.
 func (m *Manager) Lease(ctx context.Context, agent repo.AgentID) (Offer, bool, error) {
+	var failed error
 	for _, id := range m.candidates(agent) {
 		offer, err := m.lease(ctx, agent, id)
 		switch {
@@ -26,9 +30,13 @@ func (m *Manager) Lease(ctx context.Context, agent repo.AgentID) (Offer, bool, e
 		case errors.Is(err, errs.Busy), errors.Is(err, errs.NotFound):
 			continue // taken, or not possible now: see the next one
 		}
-		return Offer{}, false, fmt.Errorf("lease job %s: %w", id, err)
+		err = fmt.Errorf("lease job %s: %w", id, err)
+		if !errors.Is(err, errs.Corrupt) {
+			return Offer{}, false, err
+		}
+		failed = errors.Join(failed, err)
 	}
-	return Offer{}, false, nil
+	return Offer{}, false, failed
 }
 
 // candidates gives the jobs that the agent could begin now, oldest first.

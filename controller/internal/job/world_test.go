@@ -26,6 +26,7 @@ type fakeStore struct {
 	snapshots map[repo.JobID]catalog.Snapshot
 	markers   map[repo.JobID]bool
 	away      bool
+	harmed    map[seal.DomainID]bool // whose keys are damaged
 }
 
 func newStore() *fakeStore {
@@ -60,7 +61,20 @@ func (f *fakeStore) Abort(_ context.Context, _ repo.InstanceID, a catalog.Attemp
 	return f.look(a.Job)
 }
 
-func (f *fakeStore) SealEpoch(context.Context, seal.DomainID) (uint32, error) { return 3, nil }
+func (f *fakeStore) SealEpoch(_ context.Context, d seal.DomainID) (uint32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.harmed[d] {
+		return 0, fmt.Errorf("keys of domain %s: %w", d, errs.Corrupt)
+	}
+	return 3, nil
+}
+
+func (f *fakeStore) harm(d seal.DomainID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.harmed = map[seal.DomainID]bool{d: true}
+}
 
 func (f *fakeStore) put(s catalog.Snapshot) {
 	f.mu.Lock()
