@@ -346,12 +346,13 @@ type inventor struct {
 	looks int
 	delay time.Duration
 	name  string
+	also  []session.Instance // beside main
 }
 
 func (v *inventor) Inventory(ctx context.Context) session.Inventory {
 	v.mu.Lock()
 	v.looks++
-	delay, name := v.delay, v.name
+	delay, name, also := v.delay, v.name, v.also
 	v.mu.Unlock()
 	if delay > 0 {
 		select {
@@ -359,7 +360,7 @@ func (v *inventor) Inventory(ctx context.Context) session.Inventory {
 		case <-ctx.Done():
 		}
 	}
-	return session.Inventory{Taken: time.Now(), Hostname: name, Instances: []session.Instance{{Name: "main", Version: 150018}}}
+	return session.Inventory{Taken: time.Now(), Hostname: name, Instances: append([]session.Instance{{Name: "main", Version: 150018}}, also...)}
 }
 
 // agent is a client under test with its folder.

@@ -195,12 +195,14 @@ func (s *stock) next(now time.Time) *tuskvaultv1.Inventory {
 	return s.current
 }
 
-// inventoryToWire converts, and drops what would make the message too large.
+// inventoryToWire converts, and drops what would make the message too large. What
+// PostgreSQL and the host call things may be in any encoding, and a message with
+// one text that is not UTF-8 could not be sent at all.
 func inventoryToWire(v Inventory) *tuskvaultv1.Inventory {
-	m := &tuskvaultv1.Inventory{TakenTime: timestamppb.New(v.Taken), Hostname: v.Hostname, OperatingSystem: v.OperatingSystem,
+	m := &tuskvaultv1.Inventory{TakenTime: timestamppb.New(v.Taken), Hostname: text(v.Hostname), OperatingSystem: text(v.OperatingSystem),
 		Processors: int32(v.Processors), MemoryBytes: v.MemoryBytes, FreeDiskBytes: v.FreeDiskBytes}
 	for _, t := range v.Tools {
-		m.Tools = append(m.Tools, &tuskvaultv1.Tool{Name: t.Name, Path: t.Path, VersionNum: int32(t.Version)})
+		m.Tools = append(m.Tools, &tuskvaultv1.Tool{Name: text(t.Name), Path: text(t.Path), VersionNum: int32(t.Version)})
 	}
 	for _, i := range v.Instances {
 		m.Instances = append(m.Instances, instanceToWire(i))
@@ -226,12 +228,12 @@ func inventoryToWire(v Inventory) *tuskvaultv1.Inventory {
 }
 
 func instanceToWire(i Instance) *tuskvaultv1.InstanceInventory {
-	m := &tuskvaultv1.InstanceInventory{Name: i.Name, Reachable: i.Error == "", Error: i.Error, ServerVersionNum: int32(i.Version),
-		SystemIdentifier: i.SystemIdentifier, Timeline: i.Timeline, InRecovery: i.InRecovery, DataDirectory: i.DataDirectory,
-		LockTableSize: i.LockTableSize, Roles: i.Roles, Tablespaces: i.Tablespaces, AvailableExtensions: extensionsToWire(i.Available)}
+	m := &tuskvaultv1.InstanceInventory{Name: i.Name, Reachable: i.Error == "", Error: text(i.Error), ServerVersionNum: int32(i.Version),
+		SystemIdentifier: i.SystemIdentifier, Timeline: i.Timeline, InRecovery: i.InRecovery, DataDirectory: text(i.DataDirectory),
+		LockTableSize: i.LockTableSize, Roles: texts(i.Roles), Tablespaces: texts(i.Tablespaces), AvailableExtensions: extensionsToWire(i.Available)}
 	for _, d := range i.Databases {
-		m.Databases = append(m.Databases, &tuskvaultv1.DatabaseInventory{Name: d.Name, SizeBytes: d.SizeBytes, Encoding: d.Encoding,
-			LocaleProvider: d.LocaleProvider, Locale: d.Locale, CollationVersion: d.CollationVersion,
+		m.Databases = append(m.Databases, &tuskvaultv1.DatabaseInventory{Name: text(d.Name), SizeBytes: d.SizeBytes, Encoding: text(d.Encoding),
+			LocaleProvider: text(d.LocaleProvider), Locale: text(d.Locale), CollationVersion: text(d.CollationVersion),
 			AllowConnections: d.AllowConnections, Extensions: extensionsToWire(d.Extensions)})
 	}
 	return m
@@ -240,7 +242,15 @@ func instanceToWire(i Instance) *tuskvaultv1.InstanceInventory {
 func extensionsToWire(all []Extension) []*tuskvaultv1.Extension {
 	var out []*tuskvaultv1.Extension
 	for _, e := range all {
-		out = append(out, &tuskvaultv1.Extension{Name: e.Name, Version: e.Version})
+		out = append(out, &tuskvaultv1.Extension{Name: text(e.Name), Version: text(e.Version)})
+	}
+	return out
+}
+
+func texts(all []string) []string {
+	var out []string
+	for _, s := range all {
+		out = append(out, text(s))
 	}
 	return out
 }
