@@ -79,7 +79,7 @@ func openRepository(ctx context.Context, c *Config) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(c.Store, false)
+	store, err := openStore(ctx, c.Store, false)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func makeRepository(ctx context.Context, c *Config, again bool) (*repo.Repositor
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(c.Store, true)
+	store, err := openStore(ctx, c.Store, true)
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}

@@ -77,7 +77,8 @@ func TestWrongUsageIsTwoAndSaysWhatIsWrong(t *testing.T) {
 		{"unknown keys, all at once", 2, []string{"run", "--state-dir", state, "--config", bad}, []string{"error: " + bad + ` line 1: unknown key "listn"`, "error: " + bad + ` line 3: unknown key "jobs.leese"`}},
 		{"a config that is not there", 3, []string{"run", "--state-dir", state, "--config", bad + ".no"}, []string{"bad.yaml.no: no such file"}},
 		{"a bad address", 2, []string{"init", "--state-dir", state, "--store", "file://" + dir + "/s", "--listen", "here"}, []string{`listen: "here"`}},
-		{"a store of another kind", 2, []string{"init", "--state-dir", state, "--store", "s3://bucket"}, []string{"not in this version"}},
+		{"a store of another kind", 2, []string{"init", "--state-dir", state, "--store", "gs://bucket"}, []string{"must be file:///absolute/path or s3://BUCKET"}},
+		{"a bucket with a credential", 2, []string{"init", "--state-dir", state, "--store", "s3://key:secret@bucket"}, []string{"credentials are no part of a URL"}},
 		{"run without init", 3, []string{"run", "--state-dir", state}, []string{"no controller.yaml", "hint: run: tuskvault-controller init --state-dir " + state}},
 		{"admin-context without init", 3, []string{"admin-context", "--state-dir", state}, []string{"no controller.yaml", "hint: "}},
 	} {

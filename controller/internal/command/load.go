@@ -22,7 +22,7 @@ type flags struct {
 func (f *flags) register(c *cobra.Command) {
 	s := c.Flags()
 	s.StringVar(&f.stateDir, "state-dir", "", "folder of catalog, indexes and keys (default "+controller.DefaultStateDir+")")
-	s.StringVar(&f.store, "store", "", "URL of the store, for example file:///var/backups/tuskvault")
+	s.StringVar(&f.store, "store", "", "URL of the store: file:///PATH, or s3://BUCKET/PREFIX?endpoint=URL&region=REGION&path_style=true")
 	s.StringVar(&f.unlock, "unlock", "", "what opens the repository: env:NAME or file:PATH of a key file or a passphrase")
 	s.StringVar(&f.name, "name", "", "name of the controller, for people")
 	s.StringVar(&f.listen, "listen", "", "address to listen on, HOST:PORT (default "+controller.DefaultListen+")")

@@ -47,19 +47,19 @@ var (
 func ParseURL(text string) (Config, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "s3" || u.Opaque != "" || u.Fragment != "" {
-		return Config{}, fmt.Errorf("S3 store: must be s3://BUCKET/PREFIX?endpoint=URL&region=REGION&path_style=true&ca_file=PATH: %w", errs.Invalid)
+		return Config{}, fmt.Errorf("S3 URL: must be s3://BUCKET/PREFIX?endpoint=URL&region=REGION&path_style=true&ca_file=PATH: %w", errs.Invalid)
 	}
 	if u.User != nil {
-		return Config{}, fmt.Errorf("S3 store: credentials are no part of a URL, they come from the environment or a file: %w", errs.Invalid)
+		return Config{}, fmt.Errorf("S3 URL: credentials are no part of a URL, they come from the environment or a file: %w", errs.Invalid)
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return Config{}, fmt.Errorf("S3 store: the part after ? does not read: %w", errs.Invalid)
+		return Config{}, fmt.Errorf("S3 URL: the part after ? does not read: %w", errs.Invalid)
 	}
 	c := Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
 	for name, all := range values {
 		if len(all) != 1 {
-			return Config{}, fmt.Errorf("S3 store: %q is given %d times: %w", name, len(all), errs.Invalid)
+			return Config{}, fmt.Errorf("S3 URL: %q is given %d times: %w", name, len(all), errs.Invalid)
 		}
 		switch value := all[0]; name {
 		case "endpoint":
@@ -70,11 +70,11 @@ func ParseURL(text string) (Config, error) {
 			c.CAFile = value
 		case "path_style":
 			if value != "true" && value != "false" {
-				return Config{}, fmt.Errorf("S3 store: path_style must be true or false: %w", errs.Invalid)
+				return Config{}, fmt.Errorf("S3 URL: path_style must be true or false: %w", errs.Invalid)
 			}
 			c.PathStyle = value == "true"
 		default:
-			return Config{}, fmt.Errorf("S3 store: unknown parameter %q, there are endpoint, region, path_style and ca_file: %w", name, errs.Invalid)
+			return Config{}, fmt.Errorf("S3 URL: unknown parameter %q, there are endpoint, region, path_style and ca_file: %w", name, errs.Invalid)
 		}
 	}
 	return c, c.Validate()
@@ -84,15 +84,15 @@ func ParseURL(text string) (Config, error) {
 func (c Config) Validate() error {
 	switch {
 	case !goodBucket.MatchString(c.Bucket):
-		return fmt.Errorf("S3 store: bucket must be 3 to 63 of [a-z0-9.-]: %w", errs.Invalid)
+		return fmt.Errorf("S3 URL: bucket must be 3 to 63 of [a-z0-9.-]: %w", errs.Invalid)
 	case c.Prefix != "" && (len(c.Prefix) > maxPrefix || !goodPrefix.MatchString(c.Prefix)):
-		return fmt.Errorf("S3 store: prefix must be at most %d bytes in segments of [A-Za-z0-9._-] that start with no dot: %w", maxPrefix, errs.Invalid)
+		return fmt.Errorf("S3 URL: prefix must be at most %d bytes in segments of [A-Za-z0-9._-] that start with no dot: %w", maxPrefix, errs.Invalid)
 	case c.Region != "" && !goodRegion.MatchString(c.Region):
-		return fmt.Errorf("S3 store: region must be of [A-Za-z0-9-]: %w", errs.Invalid)
+		return fmt.Errorf("S3 URL: region must be of [A-Za-z0-9-]: %w", errs.Invalid)
 	case c.CAFile != "" && !filepath.IsAbs(c.CAFile):
-		return fmt.Errorf("S3 store: ca_file must be an absolute path: %w", errs.Invalid)
+		return fmt.Errorf("S3 URL: ca_file must be an absolute path: %w", errs.Invalid)
 	case c.Endpoint != "" && !goodEndpoint(c.Endpoint):
-		return fmt.Errorf("S3 store: endpoint must be http(s)://HOST[:PORT] and nothing more: %w", errs.Invalid)
+		return fmt.Errorf("S3 URL: endpoint must be http(s)://HOST[:PORT] and nothing more: %w", errs.Invalid)
 	}
 	return nil
 }
