@@ -36,7 +36,7 @@ func answerOf(err error) answer {
 // noObject tells whether the answer is that there is no such object. Another 404
 // means that the bucket, or the whole service, is not what is asked.
 func (a answer) noObject() bool {
-	return a.status == http.StatusNotFound && (a.code == "NoSuchKey" || a.code == "NotFound")
+	return a.status == http.StatusNotFound && a.code == "NoSuchKey"
 }
 
 // kinds of the codes whose status does not tell enough.

@@ -88,7 +88,7 @@ func (s *Store) stat(ctx context.Context, name string) (blob.Info, error) {
 	defer w.end()
 	out, err := s.client.HeadObject(w.ctx, &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(name)})
 	switch {
-	case err != nil && answerOf(err).noObject():
+	case err != nil && answerOf(err).status == http.StatusNotFound:
 		// The answer to a HEAD has no body that tells which of the two is missing.
 		return blob.Info{}, s.missing(ctx, w)
 	case err != nil:
