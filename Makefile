@@ -6,6 +6,7 @@ BIN := .bin
 BUF_VERSION           := v1.75.0
 GOLANGCI_LINT_VERSION := v2.15.0
 PROTOC_GEN_GRPC       := v1.6.2
+VERSITYGW_VERSION     := v1.8.0
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 VERSION_PKG := github.com/tuskvault/tuskvault/internal/version
@@ -17,7 +18,7 @@ TEST_ENV := REQUIRE_SERVICES=1
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check lint generate tidy bench fuzz postgres clean
+.PHONY: help build demo test test-long check lint generate tidy bench fuzz postgres versitygw clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +32,10 @@ build: ## Build the three programs into bin/
 demo: postgres build ## Back up and restore a throw-away PostgreSQL, end to end; leaves nothing behind
 	@go run ./e2e/cmd/demo -bin "$(CURDIR)/bin"
 
-test: postgres ## Run every module's tests (under 10 minutes on two cores)
+test: postgres versitygw ## Run every module's tests (under 10 minutes on two cores)
 	$(TEST_ENV) go test -race -shuffle=on -timeout 10m work
 
-test-long: postgres ## The tests that take minutes: crash loops, large data, every PostgreSQL major at hand
+test-long: postgres versitygw ## The tests that take minutes: crash loops, large data, every PostgreSQL major at hand
 	$(TEST_ENV) TUSKVAULT_LONG=1 go test -race -timeout 80m work
 
 bench: postgres build ## Measure beside pg_dump and pg_restore, in one run, as ratios
@@ -72,6 +73,8 @@ check: ## What CI runs: generated code current, modules tidy, each builds alone,
 postgres: # PostgreSQL for tests and demo: there, installed now, or the one command that installs it
 	@.ci/postgres
 
+versitygw: $(BIN)/versitygw # the S3 server of the tests
+
 clean: ## Remove what was built
 	rm -rf bin .bin .cache
 
@@ -85,4 +88,7 @@ $(BIN)/protoc-gen-go: proto/go.mod
 	GOWORK=off go build -C proto -o ../$@ google.golang.org/protobuf/cmd/protoc-gen-go
 $(BIN)/protoc-gen-go-grpc: Makefile
 	GOBIN="$(CURDIR)/$(BIN)" go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GRPC)
+	@touch $@
+$(BIN)/versitygw: Makefile
+	GOBIN="$(CURDIR)/$(BIN)" go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	@touch $@
