@@ -107,6 +107,12 @@ func TestAnswersThatTellMoreByTheirCode(t *testing.T) {
 			kindIs(t, operations[c.operation](t.Context(), s), c.want)
 		})
 	}
+	t.Run("a missing object of a bucket that may not be listed", func(t *testing.T) {
+		defer p.mends()
+		p.breaks(http.MethodHead, 1, says(404, "NoSuchKey"))
+		p.breaks(http.MethodHead, 1, says(403, "AccessDenied"))
+		kindIs(t, operations[http.MethodHead](t.Context(), s), errs.NotFound)
+	})
 	t.Run("deleting what is not there", func(t *testing.T) {
 		defer p.mends()
 		p.breaks(http.MethodDelete, -1, says(404, "NoSuchKey"))
@@ -143,7 +149,7 @@ func TestAnswersThatAreNoneAreUnavailable(t *testing.T) {
 
 func TestAStoreThatHangsIsGivenUp(t *testing.T) {
 	p := newProxy(t)
-	s := p.store(t)
+	s := p.impatient(t)
 	create(t, s, "old/key", blob.Bytes("something"))
 	for operation, call := range operations {
 		t.Run(operation, func(t *testing.T) {
@@ -232,7 +238,7 @@ func content(n int) blob.Bytes {
 
 func TestAReadThatIsCutGoesOnWhereItBroke(t *testing.T) {
 	p := newProxy(t)
-	raw := p.store(t)
+	raw := p.impatient(t)
 	want := content(3 << 20)
 	create(t, raw, "object", want)
 	p.breaks(http.MethodGet, 1, p.stops(1<<20, cuts))

@@ -36,8 +36,9 @@ type fault struct {
 	handle http.HandlerFunc
 }
 
-// stall is short, so that hanging is noticed soon.
-const stall = 300 * time.Millisecond
+// stall is short, so that hanging is noticed soon, and longer than a server
+// takes that works on a busy machine.
+const stall = time.Second
 
 func newProxy(t *testing.T) *proxy {
 	t.Helper()
@@ -65,7 +66,20 @@ func newProxy(t *testing.T) *proxy {
 // store is a store behind the proxy, opened while nothing is broken.
 func (p *proxy) store(t *testing.T) *s3.Store {
 	t.Helper()
-	s := open(t, p.config())
+	return p.opened(t, p.config())
+}
+
+// impatient is a store that gives up what hangs after stall.
+func (p *proxy) impatient(t *testing.T) *s3.Store {
+	t.Helper()
+	c := p.config()
+	c.Stall = stall
+	return p.opened(t, c)
+}
+
+func (p *proxy) opened(t *testing.T, c s3.Config) *s3.Store {
+	t.Helper()
+	s := open(t, c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = nil
@@ -73,7 +87,7 @@ func (p *proxy) store(t *testing.T) *s3.Store {
 }
 
 func (p *proxy) config() s3.Config {
-	return s3.Config{Bucket: p.bucket, Endpoint: p.URL, PathStyle: true, Stall: stall}
+	return s3.Config{Bucket: p.bucket, Endpoint: p.URL, PathStyle: true}
 }
 
 // breaks has the next requests of a method answered by handle; times -1 is all.
