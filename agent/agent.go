@@ -10,11 +10,11 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/agent/internal/journal"
 	"github.com/tuskvault/tuskvault/agent/internal/session"
+	"github.com/tuskvault/tuskvault/internal/durable"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
 	"github.com/tuskvault/tuskvault/internal/pki"
@@ -117,14 +117,13 @@ func (a *Agent) lock() (unlock func(), err error) {
 	if err := os.Mkdir(a.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("prepare state folder: %w", err)
 	}
-	f, err := os.OpenFile(a.path(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	unlock, err = durable.Lock(a.path(lockFile))
+	if errors.Is(err, errs.Busy) {
+		return nil, fmt.Errorf("lock state folder %s: another agent runs in it: %w", a.config.StateDir, errs.Busy)
+	} else if err != nil {
 		return nil, fmt.Errorf("lock state folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock state folder %s: another agent runs in it: %w", a.config.StateDir, errs.Busy), f.Close())
-	}
-	return func() { _ = f.Close() }, nil // closing lets the lock go; there is nothing to do about a failure
+	return unlock, nil
 }
 
 // dataConnection is for chunks. It is not the session's, so that bulk data in
