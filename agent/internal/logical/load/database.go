@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -22,7 +22,7 @@ import (
 type restore struct {
 	*Restore
 	d          *DatabasePlan
-	archive    *archive.Archive
+	archive    *pgarchive.Archive
 	progress   *progress
 	compareSQL string
 	graph      *graph

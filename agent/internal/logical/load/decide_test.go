@@ -10,10 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -32,7 +32,7 @@ func TestRolesAreFoundInWhatPgDumpWrites(t *testing.T) {
 		{"USER MAPPING", "CREATE USER MAPPING FOR PUBLIC SERVER s;\n", nil},
 		{"TABLE", "CREATE TABLE t (x text DEFAULT 'TO y');\n", nil},
 	} {
-		if d := cmp.Diff(c.want, load.RolesIn(&archive.Entry{Desc: c.desc, Defn: c.sql})); d != "" {
+		if d := cmp.Diff(c.want, load.RolesIn(&pgarchive.Entry{Desc: c.desc, Defn: c.sql})); d != "" {
 			t.Errorf("%s %s: %s", c.desc, c.sql, d)
 		}
 	}

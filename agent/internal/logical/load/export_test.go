@@ -1,8 +1,8 @@
 package load
 
 import (
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -28,7 +28,7 @@ func CreateStatement(encoding string, p repo.DatabaseProperties, target pg.Versi
 // Order runs a graph with one worker at a time per step and gives the order in
 // which nodes are done. With workers > 1, as many nodes as can run at the same
 // time are taken before any is done; they share a step.
-func Order(d *repo.Database, a *archive.Archive, children map[[2]string][][2]string, workers int) ([][]string, error) {
+func Order(d *repo.Database, a *pgarchive.Archive, children map[[2]string][][2]string, workers int) ([][]string, error) {
 	in := graphInput{database: d, archive: a, children: map[relation][]relation{}, references: map[relation][]relation{}, parts: 1, blockSize: 8192}
 	key := func(k [2]string) relation { return relation{pg.Name(k[0]), pg.Name(k[1])} }
 	for p, all := range children {
@@ -46,7 +46,7 @@ func Order(d *repo.Database, a *archive.Archive, children map[[2]string][][2]str
 		var batch []*node
 		var names []string
 		s.mu.Lock()
-		for len(batch) < workers && s.pass() < archive.Passes {
+		for len(batch) < workers && s.pass() < pgarchive.Passes {
 			n := s.pick(s.pass())
 			if n == nil {
 				break

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -70,11 +70,11 @@ const (
 type node struct {
 	kind  nodeKind
 	class class
-	pass  archive.Pass
+	pass  pgarchive.Pass
 	cost  int64 // of two in a class the greater comes first
 	order int   // and then the first
 
-	entry *archive.Entry
+	entry *pgarchive.Entry
 	table *table
 	run   *repo.Run
 	tree  *tree
@@ -129,7 +129,7 @@ const oneStreamBytes = 64 << 20
 // graphInput is what a graph is made of.
 type graphInput struct {
 	database *repo.Database
-	archive  *archive.Archive
+	archive  *pgarchive.Archive
 	noOwner  bool
 	// children are the partitions and heirs of each relation, as the target has them.
 	children map[relation][]relation
@@ -154,14 +154,14 @@ type builder struct {
 	byName  map[relation]*table
 	trees   map[relation]*tree
 	loaded  map[relation]*node // barriers: the rows of a relation and of all below it are in
-	entries map[archive.ID]*node
+	entries map[pgarchive.ID]*node
 	reads   map[relation][]*node // what must read all rows of a relation
 }
 
 // newGraph decides what is done after what. It is a pure function.
 func newGraph(in graphInput) (*graph, error) {
 	b := &builder{graphInput: in, g: &graph{}, byName: map[relation]*table{}, trees: map[relation]*tree{},
-		loaded: map[relation]*node{}, entries: map[archive.ID]*node{}, reads: map[relation][]*node{}}
+		loaded: map[relation]*node{}, entries: map[pgarchive.ID]*node{}, reads: map[relation][]*node{}}
 	b.findTables()
 	if err := b.orderConfiguration(); err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func newGraph(in graphInput) (*graph, error) {
 		b.node(&node{kind: nodeVerifyObjects, class: classVerify, cost: o.Data.Bytes}).after(load)
 	}
 	if len(in.database.Statements) > 0 {
-		b.node(&node{kind: nodeStatements, class: classOther, pass: archive.PassRefresh})
+		b.node(&node{kind: nodeStatements, class: classOther, pass: pgarchive.PassRefresh})
 	}
 	return b.g, nil
 }
@@ -304,11 +304,11 @@ func (b *builder) addEntries() {
 	a := b.archive
 	// A grant by somebody else is made in his name, who must be let into the
 	// schema first; schemas have no entry among what such a grant depends on.
-	schemas := b.node(&node{kind: nodeBarrier, pass: archive.PassPrivileges})
+	schemas := b.node(&node{kind: nodeBarrier, pass: pgarchive.PassPrivileges})
 	for i := range a.Entries {
 		e := &a.Entries[i]
 		phase := a.PhaseOf(e)
-		if phase == archive.Skipped || phase == archive.PreData && !e.IsPrivilege() || b.noOwner && e.IsPrivilege() {
+		if phase == pgarchive.Skipped || phase == pgarchive.PreData && !e.IsPrivilege() || b.noOwner && e.IsPrivilege() {
 			continue
 		}
 		n := b.node(&node{kind: nodeEntry, entry: e, pass: e.Pass(), class: classOther})
@@ -349,9 +349,9 @@ func (b *builder) addEntries() {
 }
 
 // connect makes an entry wait for what it depends on, and finds its locks.
-func (b *builder) connect(id archive.ID, n *node) {
+func (b *builder) connect(id pgarchive.ID, n *node) {
 	// Everything but an index takes locks that others on the table would wait for.
-	exclusive := n.entry.Section == archive.SectionPost && n.entry.Desc != "INDEX" && n.entry.Desc != "STATISTICS"
+	exclusive := n.entry.Section == pgarchive.SectionPost && n.entry.Desc != "INDEX" && n.entry.Desc != "STATISTICS"
 	for _, d := range n.entry.Deps {
 		if m := b.entries[d]; m != nil && d != id {
 			n.after(m)
@@ -361,7 +361,7 @@ func (b *builder) connect(id archive.ID, n *node) {
 			continue
 		}
 		r := relation{e.Namespace, e.Tag}
-		if m := b.barrier(r); m != nil && n.pass == archive.PassMain {
+		if m := b.barrier(r); m != nil && n.pass == pgarchive.PassMain {
 			n.after(m)
 		}
 		if t := b.byName[r]; t != nil {

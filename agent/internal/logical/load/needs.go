@@ -9,9 +9,9 @@ import (
 	"io"
 	"strings"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
@@ -50,7 +50,7 @@ func add(to map[pg.Name]Need, name pg.Name, by string, essential bool) {
 }
 
 // needsOf collects what a database needs; a is its archive.
-func needsOf(d *repo.Database, a *archive.Archive) (*Needs, error) {
+func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 	n := newNeeds()
 	props, err := repo.PropertiesOf(d)
 	if err != nil {
@@ -152,13 +152,13 @@ func eachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn fun
 }
 
 // readArchive reads a database's archive.
-func readArchive(ctx context.Context, source Source, d *repo.Database) (*archive.Archive, error) {
+func readArchive(ctx context.Context, source Source, d *repo.Database) (*pgarchive.Archive, error) {
 	if d.Archive == nil {
 		return nil, fmt.Errorf("database %s: the snapshot has no schema archive of it: %w", d.Name.Display(), errs.Corrupt)
 	}
 	r := openBytes(ctx, source, d.Archive.Stream, seal.KindArchive)
 	defer r.close()
-	a, err := archive.Read(r)
+	a, err := pgarchive.Read(r)
 	if err == nil {
 		// The end too: a damaged last chunk must not be found later.
 		_, err = io.Copy(io.Discard, r)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 )
 
 // scheduler hands the nodes of a graph to workers. All of a pass are done before
@@ -15,8 +15,8 @@ import (
 type scheduler struct {
 	mu      sync.Mutex
 	changed sync.Cond
-	ready   [archive.Passes]readyHeap
-	undone  [archive.Passes]int
+	ready   [pgarchive.Passes]readyHeap
+	undone  [pgarchive.Passes]int
 	running int
 	// locked and used count running nodes by relation.
 	locked, used map[relation]int
@@ -87,7 +87,7 @@ func (s *scheduler) next(ctx context.Context) (*node, error) {
 			return nil, s.err
 		}
 		pass := s.pass()
-		if pass == archive.Passes {
+		if pass == pgarchive.Passes {
 			return nil, nil
 		}
 		if n := s.pick(pass); n != nil {
@@ -113,7 +113,7 @@ func (s *scheduler) pass() int {
 			return p
 		}
 	}
-	return archive.Passes
+	return pgarchive.Passes
 }
 
 // pick takes the best ready node that no running one excludes.
@@ -208,7 +208,7 @@ func (s *scheduler) few(workers int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.running
-	if p := s.pass(); p < archive.Passes {
+	if p := s.pass(); p < pgarchive.Passes {
 		n += s.ready[p].Len()
 	}
 	return n < workers

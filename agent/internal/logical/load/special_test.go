@@ -11,12 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/pgtest"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
@@ -36,7 +36,7 @@ func TestIndexesFollowTheirRowsAndForeignKeysComeLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := archive.Read(bytes.NewReader(dump))
+	a, err := pgarchive.Read(bytes.NewReader(dump))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,8 @@ package load
 import (
 	"strings"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 )
 
 // token is a word of a statement that pg_dump wrote.
@@ -72,7 +72,7 @@ func quoted(sql string) (text string, n int) {
 }
 
 // rolesIn gives the roles that an entry's statement names, besides its owner.
-func rolesIn(e *archive.Entry) []pg.Name {
+func rolesIn(e *pgarchive.Entry) []pg.Name {
 	all := tokens(e.Defn)
 	switch e.Desc {
 	case "ACL", "DEFAULT ACL":

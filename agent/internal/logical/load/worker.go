@@ -8,10 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -147,7 +147,7 @@ func (w *worker) preData(ctx context.Context) error {
 	a := w.run.archive
 	for i := range a.Entries {
 		e := &a.Entries[i]
-		if a.PhaseOf(e) != archive.PreData || e.IsPrivilege() {
+		if a.PhaseOf(e) != pgarchive.PreData || e.IsPrivilege() {
 			continue
 		}
 		if err := w.execute(ctx, e); err != nil {
@@ -193,7 +193,7 @@ func (w *worker) entry(ctx context.Context, n *node) error {
 // tolerate turns failures that cost nothing of the data into warnings: a
 // materialized view that cannot be filled here (it may read another server) can
 // be refreshed later, a comment on an extension belongs to who installed it.
-func (w *worker) tolerate(ctx context.Context, e *archive.Entry, err error) error {
+func (w *worker) tolerate(ctx context.Context, e *pgarchive.Entry, err error) error {
 	if err == nil || ctx.Err() != nil || w.conn.Lost() || postgres.Code(err) == "" {
 		return err
 	}
@@ -210,7 +210,7 @@ func (w *worker) tolerate(ctx context.Context, e *archive.Entry, err error) erro
 }
 
 // execute runs an entry's statements and gives what it makes to its owner.
-func (w *worker) execute(ctx context.Context, e *archive.Entry) error {
+func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 	if e.Tablespace != w.tablespace {
 		if err := w.conn.Exec(ctx, "SET default_tablespace = "+lit(e.Tablespace)); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package archive_test
+package pgarchive_test
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/archive"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 )
 
 // writer makes archives as pg_dump does, for versions that are not installed here.
@@ -101,11 +101,11 @@ func sample(minor byte) []byte {
 
 func TestEveryKnownVersionIsRead(t *testing.T) {
 	for _, minor := range []byte{14, 15, 16} {
-		a, err := archive.Read(iotest.OneByteReader(bytes.NewReader(sample(minor))))
+		a, err := pgarchive.Read(iotest.OneByteReader(bytes.NewReader(sample(minor))))
 		if err != nil {
 			t.Fatalf("1.%d: %v", minor, err)
 		}
-		if a.Version != (archive.Version{Major: 1, Minor: minor}) || a.Database != "source" || a.Created.Format("2006-01-02 15:04:05") != "2026-11-02 03:04:05" {
+		if a.Version != (pgarchive.Version{Major: 1, Minor: minor}) || a.Database != "source" || a.Created.Format("2006-01-02 15:04:05") != "2026-11-02 03:04:05" {
 			t.Errorf("1.%d: head %+v", minor, a.Version)
 		}
 		var got []string
@@ -143,7 +143,7 @@ func TestUnknownVersionsAndFormatsAreRefusedClearly(t *testing.T) {
 	}{{6, 13, "format version 1.13"}, {6, 17, "format version 1.17"}, {5, 2, "format version 2."}, {10, 5, "archive format 5"}} {
 		b := sample(16)
 		b[c.at] = c.to
-		_, err := archive.Read(bytes.NewReader(b))
+		_, err := pgarchive.Read(bytes.NewReader(b))
 		if !errors.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("byte %d: %v", c.at, err)
 		}
@@ -153,7 +153,7 @@ func TestUnknownVersionsAndFormatsAreRefusedClearly(t *testing.T) {
 func TestATruncatedArchiveIsCorruptWhereverItEnds(t *testing.T) {
 	whole := sample(16)
 	for n := range whole {
-		if _, err := archive.Read(bytes.NewReader(whole[:n])); !errors.Is(err, errs.Corrupt) {
+		if _, err := pgarchive.Read(bytes.NewReader(whole[:n])); !errors.Is(err, errs.Corrupt) {
 			t.Fatalf("cut at %d of %d: %v", n, len(whole), err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestATruncatedArchiveIsCorruptWhereverItEnds(t *testing.T) {
 
 func TestAnErrorOfTheSourceIsGivenAsItIs(t *testing.T) {
 	gone := errors.New("download broke")
-	_, err := archive.Read(io.MultiReader(bytes.NewReader(sample(15)[:300]), iotest.ErrReader(gone)))
+	_, err := pgarchive.Read(io.MultiReader(bytes.NewReader(sample(15)[:300]), iotest.ErrReader(gone)))
 	if !errors.Is(err, gone) || errors.Is(err, errs.Corrupt) {
 		t.Errorf("%v", err)
 	}
@@ -180,7 +180,7 @@ func TestHostileClaimsAreRefused(t *testing.T) {
 	} {
 		var w writer
 		make(&w)
-		if _, err := archive.Read(&w.Buffer); !errors.Is(err, errs.Corrupt) {
+		if _, err := pgarchive.Read(&w.Buffer); !errors.Is(err, errs.Corrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -191,7 +191,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(sample(minor))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := archive.Read(bytes.NewReader(b))
+		a, err := pgarchive.Read(bytes.NewReader(b))
 		if err != nil {
 			if errs.KindOf(err) == nil {
 				t.Fatalf("error without a kind: %v", err)
