@@ -174,13 +174,25 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 		}
 		if !d.GetComplete() {
 			state = "failed: " + d.GetError()
-		} else if d.GetTablesVerified() > 0 {
-			state = fmt.Sprintf("complete, %s tables compared and equal", print.Count(d.GetTablesVerified()))
+		} else {
+			state += comparedText(d)
 		}
 		line("database", "%s: %s; %s tables, %s rows, %s in %s", name, state, print.Count(d.GetTables()), print.Count(d.GetRows()), print.Size(d.GetPlainBytes()), d.GetDuration().AsDuration().Round(100*time.Millisecond))
 	}
 	for _, p := range r.GetProblems() {
 		line("problem", "%s", problemText(p))
+	}
+	return b.String()
+}
+
+// comparedText says how the tables of a restored database were compared.
+func comparedText(d *tuskvaultv1.DatabaseResult) string {
+	var b strings.Builder
+	if n := d.GetTablesCompared(); n > 0 {
+		fmt.Fprintf(&b, ", %s tables equal on the way in", print.Count(n))
+	}
+	if n := d.GetTablesVerified(); n > 0 {
+		fmt.Fprintf(&b, ", %s tables read back and equal", print.Count(n))
 	}
 	return b.String()
 }

@@ -52,6 +52,8 @@ after the new one is complete and equal.`,
 	f.BoolVar(&req.DryRun, "dry-run", false, "plan with the real planner, change nothing")
 	f.BoolVar(&req.NoOwner, "no-owner", false, "leave owners and privileges out")
 	f.BoolVar(&req.Globals, "globals", false, "create missing roles and tablespaces first; existing ones are not touched")
+	f.BoolVar(&req.ReadBack, "read-back", false, "read every table back and compare it once more after it was loaded")
+	f.BoolVar(&req.NoAnalyze, "no-analyze", false, "gather no statistics of what was restored")
 	f.BoolVar(&wait, "wait", false, "wait for the job and end with its exit code")
 	f.BoolVar(&yes, "yes", false, "do not ask")
 	_ = c.MarkFlagRequired("to")

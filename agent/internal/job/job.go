@@ -141,6 +141,10 @@ type Restore struct {
 	NoOwner bool
 	// Globals creates missing roles and tablespaces first.
 	Globals bool
+	// ReadBack compares every table once more after it was loaded.
+	ReadBack bool
+	// NoAnalyze gathers no statistics.
+	NoAnalyze bool
 }
 
 // Mapping names one database to restore, in display form.

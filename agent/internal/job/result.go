@@ -114,8 +114,10 @@ type DatabaseResult struct {
 	Tables     int64 `json:"tables"`
 	Rows       int64 `json:"rows"`
 	PlainBytes int64 `json:"plain_bytes"`
-	// TablesVerified counts tables whose fingerprint was compared and is equal.
+	// TablesVerified counts tables that were read back from the server and are
+	// equal, TablesCompared those that were compared on the way in alone.
 	TablesVerified int64 `json:"tables_verified,omitempty"`
+	TablesCompared int64 `json:"tables_compared,omitempty"`
 	// Duration is the wall time spent on it.
 	Duration time.Duration `json:"duration_ns"`
 }

@@ -106,7 +106,7 @@ func restoreFromWire(m *tuskvaultv1.RestoreWork) (*job.Restore, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	r := &job.Restore{Snapshot: id, Instance: m.GetInstance(), Jobs: int(m.GetJobs()), Replace: m.GetReplace(), DryRun: m.GetDryRun(),
-		NoOwner: m.GetNoOwner(), Globals: m.GetGlobals()}
+		NoOwner: m.GetNoOwner(), Globals: m.GetGlobals(), ReadBack: m.GetReadBack(), NoAnalyze: m.GetNoAnalyze()}
 	for _, d := range m.GetDatabases() {
 		r.Databases = append(r.Databases, job.Mapping{Source: d.GetSource(), Target: d.GetTarget()})
 	}
@@ -204,7 +204,7 @@ func resultToWire(ref job.Ref, r job.Result) *tuskvaultv1.JobResult {
 	for _, d := range r.Databases {
 		m.Databases = append(m.Databases, &tuskvaultv1.DatabaseResult{Database: text(d.Database), Target: text(d.Target), Complete: d.Complete,
 			Error: text(d.Err), Tables: d.Tables, Rows: d.Rows, PlainBytes: d.PlainBytes, TablesVerified: d.TablesVerified,
-			Duration: durationpb.New(d.Duration)})
+			TablesCompared: d.TablesCompared, Duration: durationpb.New(d.Duration)})
 	}
 	for _, l := range r.Plan {
 		m.Plan = append(m.Plan, text(l))

@@ -112,7 +112,7 @@ func toBackupWork(instance string, b catalog.BackupSpec) *tuskvaultv1.BackupWork
 
 func toRestoreWork(instance string, r catalog.RestoreSpec) *tuskvaultv1.RestoreWork {
 	out := &tuskvaultv1.RestoreWork{SnapshotId: r.Snapshot.String(), Instance: instance, Jobs: r.Jobs, Replace: r.Replace,
-		DryRun: r.DryRun, NoOwner: r.NoOwner, Globals: r.Globals}
+		DryRun: r.DryRun, NoOwner: r.NoOwner, Globals: r.Globals, ReadBack: r.ReadBack, NoAnalyze: r.NoAnalyze}
 	for _, m := range r.Databases {
 		out.Databases = append(out.Databases, &tuskvaultv1.DatabaseMapping{Source: m.Source, Target: m.Target})
 	}
@@ -145,7 +145,8 @@ func toResult(ref job.Ref, r catalog.Result) *tuskvaultv1.JobResult {
 			NewPlainBytes: s.NewPlainBytes, TransferredBytes: s.TransferredBytes, PeakMemoryBytes: s.PeakMemoryBytes}}
 	for _, d := range r.Databases {
 		out.Databases = append(out.Databases, &tuskvaultv1.DatabaseResult{Database: d.Database, Target: d.Target, Complete: d.Complete, Error: d.Error,
-			Tables: d.Tables, Rows: d.Rows, PlainBytes: d.PlainBytes, TablesVerified: d.TablesVerified, Duration: durationpb.New(d.Duration)})
+			Tables: d.Tables, Rows: d.Rows, PlainBytes: d.PlainBytes, TablesVerified: d.TablesVerified, TablesCompared: d.TablesCompared,
+			Duration: durationpb.New(d.Duration)})
 	}
 	return out
 }
@@ -190,7 +191,8 @@ func fromResult(r *tuskvaultv1.JobResult) (catalog.Result, error) {
 			NewPlainBytes: s.GetNewPlainBytes(), TransferredBytes: s.GetTransferredBytes(), PeakMemoryBytes: s.GetPeakMemoryBytes()}}
 	for _, d := range r.GetDatabases() {
 		out.Databases = append(out.Databases, catalog.DatabaseResult{Database: d.GetDatabase(), Target: d.GetTarget(), Complete: d.GetComplete(), Error: d.GetError(),
-			Tables: d.GetTables(), Rows: d.GetRows(), PlainBytes: d.GetPlainBytes(), TablesVerified: d.GetTablesVerified(), Duration: fromDuration(d.GetDuration())})
+			Tables: d.GetTables(), Rows: d.GetRows(), PlainBytes: d.GetPlainBytes(), TablesVerified: d.GetTablesVerified(), TablesCompared: d.GetTablesCompared(),
+			Duration: fromDuration(d.GetDuration())})
 	}
 	return out, nil
 }

@@ -49,7 +49,7 @@ func (s *jobService) StartRestore(ctx context.Context, r *tuskvaultv1.StartResto
 	}
 	j, err := s.create(ctx, c, job.Spec{ID: id, Instance: target.ID, By: c.String(),
 		Restore: &catalog.RestoreSpec{Snapshot: snapshot.ID, Databases: databases, Jobs: r.GetJobs(), Replace: r.GetReplace(),
-			DryRun: r.GetDryRun(), NoOwner: r.GetNoOwner(), Globals: r.GetGlobals()}},
+			DryRun: r.GetDryRun(), NoOwner: r.GetNoOwner(), Globals: r.GetGlobals(), ReadBack: r.GetReadBack(), NoAnalyze: r.GetNoAnalyze()}},
 		restoreDetail(snapshot, target, r))
 	if err != nil {
 		return nil, fmt.Errorf("start restore of snapshot %s to %s: %w", snapshot.ID.Short(), target.FullName(), err)
@@ -138,7 +138,8 @@ func restoreDetail(snapshot catalog.Snapshot, target catalog.Instance, r *tuskva
 	for _, flag := range []struct {
 		set  bool
 		name string
-	}{{r.GetDryRun(), "dry run"}, {r.GetReplace(), "replace"}, {r.GetNoOwner(), "no owner"}, {r.GetGlobals(), "globals"}} {
+	}{{r.GetDryRun(), "dry run"}, {r.GetReplace(), "replace"}, {r.GetNoOwner(), "no owner"}, {r.GetGlobals(), "globals"},
+		{r.GetReadBack(), "read back"}, {r.GetNoAnalyze(), "no statistics"}} {
 		if flag.set {
 			b.WriteString(", " + flag.name)
 		}

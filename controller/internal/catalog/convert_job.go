@@ -54,6 +54,7 @@ func fromBackup(b *catalogpb.BackupSpec) *BackupSpec {
 func toRestore(r *RestoreSpec) *catalogpb.RestoreSpec {
 	return &catalogpb.RestoreSpec{
 		Snapshot: opaque(r.Snapshot), Jobs: r.Jobs, Replace: r.Replace, DryRun: r.DryRun, NoOwner: r.NoOwner, Globals: r.Globals,
+		ReadBack: r.ReadBack, NoAnalyze: r.NoAnalyze,
 		Databases: each(r.Databases, func(m DatabaseMapping) *catalogpb.DatabaseMapping {
 			return &catalogpb.DatabaseMapping{Source: m.Source, Target: m.Target}
 		}),
@@ -63,7 +64,7 @@ func toRestore(r *RestoreSpec) *catalogpb.RestoreSpec {
 func (d *decoder) restore(r *catalogpb.RestoreSpec) *RestoreSpec {
 	return &RestoreSpec{
 		Snapshot: d.id("snapshot", r.GetSnapshot()), Jobs: r.GetJobs(), Replace: r.GetReplace(), DryRun: r.GetDryRun(),
-		NoOwner: r.GetNoOwner(), Globals: r.GetGlobals(),
+		NoOwner: r.GetNoOwner(), Globals: r.GetGlobals(), ReadBack: r.GetReadBack(), NoAnalyze: r.GetNoAnalyze(),
 		Databases: each(r.GetDatabases(), func(m *catalogpb.DatabaseMapping) DatabaseMapping {
 			return DatabaseMapping{Source: m.GetSource(), Target: m.GetTarget()}
 		}),
@@ -100,7 +101,7 @@ func toResult(r *Result) *catalogpb.Result {
 			NewPlainBytes: s.NewPlainBytes, TransferredBytes: s.TransferredBytes, PeakMemoryBytes: s.PeakMemoryBytes},
 		Databases: each(r.Databases, func(b DatabaseResult) *catalogpb.DatabaseResult {
 			return &catalogpb.DatabaseResult{Database: b.Database, Target: b.Target, Complete: b.Complete, Error: b.Error, Tables: b.Tables,
-				Rows: b.Rows, PlainBytes: b.PlainBytes, TablesVerified: b.TablesVerified, Duration: span(b.Duration)}
+				Rows: b.Rows, PlainBytes: b.PlainBytes, TablesVerified: b.TablesVerified, TablesCompared: b.TablesCompared, Duration: span(b.Duration)}
 		}),
 		Plan: r.Plan, Started: stamp(r.Started), Ended: stamp(r.Ended),
 	}
@@ -120,7 +121,8 @@ func fromResult(r *catalogpb.Result) *Result {
 			NewPlainBytes: s.GetNewPlainBytes(), TransferredBytes: s.GetTransferredBytes(), PeakMemoryBytes: s.GetPeakMemoryBytes()},
 		Databases: each(r.GetDatabases(), func(b *catalogpb.DatabaseResult) DatabaseResult {
 			return DatabaseResult{Database: b.GetDatabase(), Target: b.GetTarget(), Complete: b.GetComplete(), Error: b.GetError(), Tables: b.GetTables(),
-				Rows: b.GetRows(), PlainBytes: b.GetPlainBytes(), TablesVerified: b.GetTablesVerified(), Duration: b.GetDuration().AsDuration()}
+				Rows: b.GetRows(), PlainBytes: b.GetPlainBytes(), TablesVerified: b.GetTablesVerified(), TablesCompared: b.GetTablesCompared(),
+				Duration: b.GetDuration().AsDuration()}
 		}),
 		Plan: r.GetPlan(), Started: moment(r.GetStarted()), Ended: moment(r.GetEnded()),
 	}

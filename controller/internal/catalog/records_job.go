@@ -178,8 +178,9 @@ type RestoreSpec struct {
 	// Jobs is the number of parallel streams; 0 lets the agent choose.
 	Jobs int32
 	// Replace lets databases that exist be replaced; DryRun only plans; NoOwner leaves owners
-	// and privileges out; Globals creates missing roles and tablespaces.
-	Replace, DryRun, NoOwner, Globals bool
+	// and privileges out; Globals creates missing roles and tablespaces; ReadBack compares
+	// every table once more after it was loaded; NoAnalyze gathers no statistics.
+	Replace, DryRun, NoOwner, Globals, ReadBack, NoAnalyze bool
 }
 
 // DatabaseMapping is one database to restore, and under which name (empty: its own).
@@ -278,8 +279,9 @@ type DatabaseResult struct {
 	// Complete: all of it is there and, for a restore, equal; else Error says why.
 	Complete bool
 	Error    string
-	// Tables, Rows and PlainBytes of it, TablesVerified those compared and equal.
-	Tables, Rows, PlainBytes, TablesVerified int64
+	// Tables, Rows and PlainBytes of it. TablesVerified were read back and are equal,
+	// TablesCompared were compared on the way in alone.
+	Tables, Rows, PlainBytes, TablesVerified, TablesCompared int64
 	// Duration is wall time.
 	Duration time.Duration
 }

@@ -746,7 +746,11 @@ type RestoreSpec struct {
 	// Whether owners and privileges are left out.
 	NoOwner bool `protobuf:"varint,6,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Whether missing roles and tablespaces are created.
-	Globals       bool `protobuf:"varint,7,opt,name=globals,proto3" json:"globals,omitempty"`
+	Globals bool `protobuf:"varint,7,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Whether every table is read back once more.
+	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
+	// Whether no statistics are gathered.
+	NoAnalyze     bool `protobuf:"varint,31,opt,name=no_analyze,json=noAnalyze,proto3" json:"no_analyze,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -826,6 +830,20 @@ func (x *RestoreSpec) GetNoOwner() bool {
 func (x *RestoreSpec) GetGlobals() bool {
 	if x != nil {
 		return x.Globals
+	}
+	return false
+}
+
+func (x *RestoreSpec) GetReadBack() bool {
+	if x != nil {
+		return x.ReadBack
+	}
+	return false
+}
+
+func (x *RestoreSpec) GetNoAnalyze() bool {
+	if x != nil {
+		return x.NoAnalyze
 	}
 	return false
 }
@@ -1347,12 +1365,14 @@ type DatabaseResult struct {
 	Rows int64 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Plain bytes.
 	PlainBytes int64 `protobuf:"varint,7,opt,name=plain_bytes,json=plainBytes,proto3" json:"plain_bytes,omitempty"`
-	// Tables compared and equal.
+	// Tables read back and equal.
 	TablesVerified int64 `protobuf:"varint,8,opt,name=tables_verified,json=tablesVerified,proto3" json:"tables_verified,omitempty"`
 	// Wall time.
-	Duration      *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Duration *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Tables compared on the way in alone, and equal.
+	TablesCompared int64 `protobuf:"varint,10,opt,name=tables_compared,json=tablesCompared,proto3" json:"tables_compared,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DatabaseResult) Reset() {
@@ -1446,6 +1466,13 @@ func (x *DatabaseResult) GetDuration() *durationpb.Duration {
 		return x.Duration
 	}
 	return nil
+}
+
+func (x *DatabaseResult) GetTablesCompared() int64 {
+	if x != nil {
+		return x.TablesCompared
+	}
+	return 0
 }
 
 // LogLine is one line of a job's log.
@@ -1576,7 +1603,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\aworkers\x18\x03 \x01(\x05R\aworkers\x126\n" +
 	"\tlock_wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blockWait\x12/\n" +
 	"\x14abort_on_blocked_ddl\x18\x05 \x01(\bR\x11abortOnBlockedDdl\x12D\n" +
-	"\x10blocked_patience\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0fblockedPatience\"\xea\x01\n" +
+	"\x10blocked_patience\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0fblockedPatience\"\xa6\x02\n" +
 	"\vRestoreSpec\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12C\n" +
 	"\tdatabases\x18\x02 \x03(\v2%.tuskvault.catalog.v1.DatabaseMappingR\tdatabases\x12\x12\n" +
@@ -1584,7 +1611,10 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\x06 \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\a \x01(\bR\aglobals\"A\n" +
+	"\aglobals\x18\a \x01(\bR\aglobals\x12\x1b\n" +
+	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
+	"\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"A\n" +
 	"\x0fDatabaseMapping\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\"\x93\x03\n" +
@@ -1631,7 +1661,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"new_chunks\x18\x04 \x01(\x03R\tnewChunks\x12&\n" +
 	"\x0fnew_plain_bytes\x18\x05 \x01(\x03R\rnewPlainBytes\x12+\n" +
 	"\x11transferred_bytes\x18\x06 \x01(\x03R\x10transferredBytes\x12*\n" +
-	"\x11peak_memory_bytes\x18\a \x01(\x03R\x0fpeakMemoryBytes\"\xa3\x02\n" +
+	"\x11peak_memory_bytes\x18\a \x01(\x03R\x0fpeakMemoryBytes\"\xcc\x02\n" +
 	"\x0eDatabaseResult\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1a\n" +
@@ -1642,7 +1672,9 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\vplain_bytes\x18\a \x01(\x03R\n" +
 	"plainBytes\x12'\n" +
 	"\x0ftables_verified\x18\b \x01(\x03R\x0etablesVerified\x125\n" +
-	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xb4\x01\n" +
+	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration\x12'\n" +
+	"\x0ftables_compared\x18\n" +
+	" \x01(\x03R\x0etablesCompared\"\xb4\x01\n" +
 	"\aLogLine\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x121\n" +
 	"\x05fence\x18\x02 \x01(\v2\x1b.tuskvault.catalog.v1.FenceR\x05fence\x12.\n" +

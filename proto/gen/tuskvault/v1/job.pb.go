@@ -590,7 +590,11 @@ type StartRestoreRequest struct {
 	// Leave owners and privileges out.
 	NoOwner bool `protobuf:"varint,8,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Create missing roles and tablespaces first.
-	Globals       bool `protobuf:"varint,9,opt,name=globals,proto3" json:"globals,omitempty"`
+	Globals bool `protobuf:"varint,9,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Read every table back and compare it once more after it was loaded.
+	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
+	// Gather no statistics.
+	NoAnalyze     bool `protobuf:"varint,31,opt,name=no_analyze,json=noAnalyze,proto3" json:"no_analyze,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -684,6 +688,20 @@ func (x *StartRestoreRequest) GetNoOwner() bool {
 func (x *StartRestoreRequest) GetGlobals() bool {
 	if x != nil {
 		return x.Globals
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetReadBack() bool {
+	if x != nil {
+		return x.ReadBack
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetNoAnalyze() bool {
+	if x != nil {
+		return x.NoAnalyze
 	}
 	return false
 }
@@ -1293,7 +1311,7 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\x11exclude_databases\x18\x04 \x03(\tR\x10excludeDatabases\x12\x18\n" +
 	"\aworkers\x18\x05 \x01(\x05R\aworkers\":\n" +
 	"\x13StartBackupResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\xb2\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\xee\x02\n" +
 	"\x13StartRestoreRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
@@ -1304,7 +1322,10 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\areplace\x18\x06 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\a \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\b \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\t \x01(\bR\aglobals\";\n" +
+	"\aglobals\x18\t \x01(\bR\aglobals\x12\x1b\n" +
+	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
+	"\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\";\n" +
 	"\x14StartRestoreResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\x8c\x01\n" +
 	"\x0fListJobsRequest\x12-\n" +

@@ -621,7 +621,11 @@ type RestoreWork struct {
 	// Whether owners and privileges are left out.
 	NoOwner bool `protobuf:"varint,7,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Whether missing roles and tablespaces are created first.
-	Globals       bool `protobuf:"varint,8,opt,name=globals,proto3" json:"globals,omitempty"`
+	Globals bool `protobuf:"varint,8,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Whether every table is read back and compared once more after it was loaded.
+	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
+	// Whether no statistics are gathered.
+	NoAnalyze     bool `protobuf:"varint,31,opt,name=no_analyze,json=noAnalyze,proto3" json:"no_analyze,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -708,6 +712,20 @@ func (x *RestoreWork) GetNoOwner() bool {
 func (x *RestoreWork) GetGlobals() bool {
 	if x != nil {
 		return x.Globals
+	}
+	return false
+}
+
+func (x *RestoreWork) GetReadBack() bool {
+	if x != nil {
+		return x.ReadBack
+	}
+	return false
+}
+
+func (x *RestoreWork) GetNoAnalyze() bool {
+	if x != nil {
+		return x.NoAnalyze
 	}
 	return false
 }
@@ -1220,12 +1238,14 @@ type DatabaseResult struct {
 	Rows int64 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Plain bytes.
 	PlainBytes int64 `protobuf:"varint,7,opt,name=plain_bytes,json=plainBytes,proto3" json:"plain_bytes,omitempty"`
-	// Tables whose fingerprint was compared and is equal, for a restore.
+	// Tables that were read back from the server and are equal, for a restore.
 	TablesVerified int64 `protobuf:"varint,8,opt,name=tables_verified,json=tablesVerified,proto3" json:"tables_verified,omitempty"`
 	// Wall time spent on it.
-	Duration      *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Duration *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Tables that were compared on the way into the server alone, and are equal.
+	TablesCompared int64 `protobuf:"varint,10,opt,name=tables_compared,json=tablesCompared,proto3" json:"tables_compared,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DatabaseResult) Reset() {
@@ -1321,6 +1341,13 @@ func (x *DatabaseResult) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *DatabaseResult) GetTablesCompared() int64 {
+	if x != nil {
+		return x.TablesCompared
+	}
+	return 0
+}
+
 var File_tuskvault_v1_work_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_work_proto_rawDesc = "" +
@@ -1357,7 +1384,7 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\x14blocked_ddl_patience\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12blockedDdlPatience\"A\n" +
 	"\x0fDatabaseMapping\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
-	"\x06target\x18\x02 \x01(\tR\x06target\"\x83\x02\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"\xbf\x02\n" +
 	"\vRestoreWork\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x1a\n" +
@@ -1367,7 +1394,10 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\areplace\x18\x05 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\a \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\b \x01(\bR\aglobals\"\x8c\x02\n" +
+	"\aglobals\x18\b \x01(\bR\aglobals\x12\x1b\n" +
+	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
+	"\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"\x8c\x02\n" +
 	"\vJobProgress\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12<\n" +
@@ -1413,7 +1443,7 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"new_chunks\x18\x04 \x01(\x03R\tnewChunks\x12&\n" +
 	"\x0fnew_plain_bytes\x18\x05 \x01(\x03R\rnewPlainBytes\x12+\n" +
 	"\x11transferred_bytes\x18\x06 \x01(\x03R\x10transferredBytes\x12*\n" +
-	"\x11peak_memory_bytes\x18\a \x01(\x03R\x0fpeakMemoryBytes\"\xa3\x02\n" +
+	"\x11peak_memory_bytes\x18\a \x01(\x03R\x0fpeakMemoryBytes\"\xcc\x02\n" +
 	"\x0eDatabaseResult\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1a\n" +
@@ -1424,7 +1454,9 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\vplain_bytes\x18\a \x01(\x03R\n" +
 	"plainBytes\x12'\n" +
 	"\x0ftables_verified\x18\b \x01(\x03R\x0etablesVerified\x125\n" +
-	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration*q\n" +
+	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration\x12'\n" +
+	"\x0ftables_compared\x18\n" +
+	" \x01(\x03R\x0etablesCompared*q\n" +
 	"\x10BlockedDdlAction\x12\"\n" +
 	"\x1eBLOCKED_DDL_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17BLOCKED_DDL_ACTION_WAIT\x10\x01\x12\x1c\n" +
