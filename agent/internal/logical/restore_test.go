@@ -183,7 +183,7 @@ func TestARestoreGivesBackWhatTheBackupTook(t *testing.T) {
 	if r.Outcome != job.Succeeded || r.Stats.Rows != 12 || r.Stats.TransferredBytes != 11 || r.Started.IsZero() || r.Ended.Before(r.Started) || v.streams != 4 {
 		t.Fatalf("result %+v, %d streams", r, v.streams)
 	}
-	if d := r.Databases[0]; !d.Complete || d.Target != to || d.TablesVerified != 1 {
+	if d := r.Databases[0]; !d.Complete || d.Target != to || d.TablesCompared != 1 {
 		t.Errorf("database %+v", d)
 	}
 	if n := s.Query(t, to, "SELECT sum(i) FROM t")[0][0]; n != "78" {

@@ -29,9 +29,12 @@ type restore struct {
 	sched      *scheduler
 	oid        uint32 // of the database that was made
 
+	readBack bool // every table
+
 	mu       sync.Mutex
 	problems []repo.Problem
-	verified map[*table]bool
+	verified map[*table]bool // equal: true when read back, false when compared on the way in
+	late     map[*table]bool // loaded, in part, after everything else
 	rerouted map[*tree]bool
 }
 
@@ -39,14 +42,21 @@ type restore struct {
 // steps.
 func (r *Restore) database(ctx context.Context, d *DatabasePlan, p *progress) (job.DatabaseResult, []repo.Problem, error) {
 	p.started = time.Now()
-	one := &restore{Restore: r, d: d, progress: p, verified: map[*table]bool{}, rerouted: map[*tree]bool{}}
+	one := &restore{Restore: r, d: d, progress: p, readBack: r.readsBack(), verified: map[*table]bool{}, late: map[*table]bool{}, rerouted: map[*tree]bool{}}
 	err := one.run(ctx)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	result := job.DatabaseResult{
 		Database: d.Source.Name.Display(), Target: d.Target.Display(), Complete: err == nil, Tables: int64(d.Tables),
-		Rows: p.rows.Load(), PlainBytes: p.bytes.Load(), TablesVerified: int64(len(one.verified)), Duration: time.Since(p.started),
+		Rows: p.rows.Load(), PlainBytes: p.bytes.Load(), Duration: time.Since(p.started),
+	}
+	for _, readBack := range one.verified {
+		if readBack {
+			result.TablesVerified++
+		} else {
+			result.TablesCompared++
+		}
 	}
 	p.set(job.PhaseDone)
 	if err != nil {
@@ -206,17 +216,26 @@ func (r *restore) reroute(t *tree) {
 	r.rerouted[t] = true
 }
 
-// verifiedPart notes that a table, if equal, was compared.
-func (r *restore) verifiedPart(t *table, _ int, equal bool) {
-	if !equal {
-		return
-	}
+// readsBack tells whether all tables are read back.
+func (r *Restore) readsBack() bool {
+	return r.plan.request.ReadBack || r.content.Instance.Version.Major() != r.plan.target.Version.Major()
+}
+
+// putOff notes that rows of a table are loaded after everything else.
+func (r *restore) putOff(t *table) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.verified[t] {
-		r.verified[t] = true
+	r.late[t] = true
+}
+
+// equal notes that a table was compared, and whether it was read back for that.
+func (r *restore) equal(t *table, readBack bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.verified[t]; !ok {
 		r.progress.tables.Add(1)
 	}
+	r.verified[t] = r.verified[t] || readBack
 }
 
 func (r *restore) warn(object, reason, hint string) {

@@ -10,9 +10,11 @@
 //  2. The pre-data entries of the archive are executed in its order. [the same]
 //  3. Rows, sequences and large objects are loaded by several sessions; a
 //     table's indexes and constraints follow as soon as its rows are in, foreign
-//     keys come last. Each table is read back and compared with the manifest as
-//     soon as its rows are in. Rows that need a name that does not exist yet are
-//     tried again when everything else is there. [the same]
+//     keys come last. Rows are compared with the manifest as they are handed to
+//     the server, whose own count must agree; a table is also read back where
+//     that was asked for or rows may have changed on their way in (readsBack).
+//     Rows that need a name that does not exist yet are tried again when
+//     everything else is there. [the same]
 //  4. Privileges, then materialized views, event triggers and what belongs to
 //     subscriptions, which stay disabled. [the same]
 //  5. Statistics are gathered of every table. [the same]

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/internal/pgtest"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -47,12 +48,17 @@ func TestEveryKindOfObjectComesBackEqual(t *testing.T) {
 		}
 	}
 	r := out.Databases[0]
-	if !r.Complete || r.TablesVerified != r.Tables || r.Tables == 0 || r.Rows < 20000 || r.Target != to || r.Database != db {
+	if !r.Complete || r.TablesVerified+r.TablesCompared != r.Tables || r.TablesVerified == 0 || r.TablesCompared == 0 || r.Rows < 20000 || r.Target != to || r.Database != db {
 		t.Errorf("result: %+v", r)
 	}
 	out.Problems = slices.DeleteFunc(out.Problems, func(p repo.Problem) bool { return p.Object == "pg_dump" }) // of the circle on purpose
 	if len(out.Problems) != 2 || !strings.Contains(out.Problems[0].Reason+out.Problems[1].Reason, "restored disabled") {
 		t.Errorf("problems: %+v", out.Problems) // and the extension's own table
+	}
+	second := pgtest.Unique("again")
+	out = restoreAs(t, s, m, c, db, second, func(r *job.Restore) { r.ReadBack = true })
+	if r := out.Databases[0]; r.TablesVerified != r.Tables || r.TablesCompared != 0 {
+		t.Errorf("result with everything read back: %+v", r)
 	}
 	if left := databases(t, s); left != nil {
 		t.Errorf("left behind: %v", left)

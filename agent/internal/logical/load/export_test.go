@@ -1,6 +1,7 @@
 package load
 
 import (
+	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -76,4 +77,16 @@ func kindName(n *node) string {
 		return "compare "
 	}
 	return ""
+}
+
+// ScanRows gives the number of rows and the sum over them in pieces of a COPY,
+// and whether a row without its end is left.
+func ScanRows(bin bool, pieces [][]byte) (rows int64, sum chunk.Fingerprint, open bool, err error) {
+	s := rowScanner{binary: bin}
+	for _, p := range pieces {
+		if err := s.write(p); err != nil {
+			return 0, sum, false, err
+		}
+	}
+	return s.sum.rows, s.sum.sum, s.open, nil
 }

@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,29 @@ func TestWhatIsDamagedIsNamedAndNothingStays(t *testing.T) {
 		"rows that differ": {func(_ *testing.T, _ *memory, d *repo.Database) {
 			tableOfName(d, "b").Fingerprint.Add(chunk.HashRow([]byte("x")))
 		}, errs.Corrupt, []string{"table public.b: restored rows differ", "expected 1000 rows", "found 1000 rows"}},
+		"rows of a run that differ": {func(_ *testing.T, _ *memory, d *repo.Database) {
+			tableOfName(d, "b").Runs[0].Fingerprint.Add(chunk.HashRow([]byte("x")))
+		}, errs.Corrupt, []string{"load table public.b", "the rows that arrived differ", "expected 1000 rows", "found 1000 rows"}},
+		"a byte that was changed under its name": {func(_ *testing.T, m *memory, d *repo.Database) {
+			for name, plain := range m.chunks {
+				if m.kinds[name] == seal.KindRowsText {
+					m.chunks[name] = bytes.Replace(plain, []byte("7"), []byte("8"), 1)
+				}
+			}
+		}, errs.Corrupt, []string{"load table public.", "the rows that arrived differ"}},
+		"fewer rows than the list says": {func(_ *testing.T, m *memory, d *repo.Database) {
+			b := tableOfName(d, "b")
+			b.Runs[0] = repo.Run{Rows: 2, Stream: m.stream(t, []repo.ListEntry{{Kind: seal.KindRowsText, Rows: 2}}, [][]byte{[]byte("1\n")})}
+		}, errs.Corrupt, []string{"load table public.b", "a chunk ends 1 rows, its list says 2"}},
+		"an end of data among the rows": {func(_ *testing.T, m *memory, d *repo.Database) {
+			b := tableOfName(d, "b")
+			var sum chunk.Fingerprint
+			for _, row := range []string{"1\n", "\\.\n", "2\n"} {
+				sum.Add(chunk.HashRow([]byte(row)))
+			}
+			b.Rows, b.Fingerprint = 3, sum
+			b.Runs = []repo.Run{{Rows: 3, Fingerprint: sum, Stream: m.stream(t, []repo.ListEntry{{Kind: seal.KindRowsText, Rows: 3, Fingerprint: sum}}, [][]byte{[]byte("1\n\\.\n2\n")})}}
+		}, errs.Corrupt, []string{"load table public.b", "the server took 1 rows of 3"}},
 		"a row that breaks a check": {func(t *testing.T, m *memory, d *repo.Database) {
 			a := tableOfName(d, "a")
 			row := []byte("7000\tbad\n")
@@ -131,6 +155,31 @@ func TestWhatIsDamagedIsNamedAndNothingStays(t *testing.T) {
 	}
 }
 
+// A value that the server writes in another way than it was given is the same
+// on the way in. Reading back sees it: as it would see what a trigger changed.
+func TestReadingBackSeesWhatTheServerMadeOfTheRows(t *testing.T) {
+	s := shared.Server(t)
+	db := smallDatabase(t, s)
+	m, c := backUp(t, s, db)
+	rows := []byte("1\n007\n")
+	var sum chunk.Fingerprint
+	sum.Add(chunk.HashRow(rows[:2]))
+	sum.Add(chunk.HashRow(rows[2:]))
+	b := tableOf(t, database(c, db), "b")
+	b.Rows, b.Fingerprint = 2, sum
+	b.Runs = []repo.Run{{Rows: 2, Fingerprint: sum, Stream: m.stream(t, []repo.ListEntry{{Kind: seal.KindRowsText, Rows: 2, Fingerprint: sum}}, [][]byte{rows})}}
+	out := restoreAs(t, s, m, c, db, pgtest.Unique("given"), nil)
+	if r := out.Databases[0]; r.TablesCompared != 2 || r.TablesVerified != 0 {
+		t.Errorf("compared on the way in: %+v", r)
+	}
+	r := mapping(db, pgtest.Unique("read"))
+	r.ReadBack = true
+	out = prepare(t, s, m, c, repo.NewID(), r).Run(t.Context())
+	if !errors.Is(out.Err, errs.Corrupt) || !strings.Contains(out.Err.Error(), "table public.b: restored rows differ") {
+		t.Errorf("read back: %v", out.Err)
+	}
+}
+
 func tableOfName(d *repo.Database, name string) *repo.Table {
 	for i := range d.Tables {
 		if string(d.Tables[i].Name) == name {
@@ -164,7 +213,7 @@ func TestOneDatabaseThatFailsStopsNoOther(t *testing.T) {
 	if out.Err == nil || !strings.Contains(out.Err.Error(), badTo) {
 		t.Errorf("the restore must fail: %v", out.Err)
 	}
-	if len(out.Databases) != 2 || out.Databases[0].Complete || !out.Databases[1].Complete || out.Databases[1].TablesVerified != 2 {
+	if len(out.Databases) != 2 || out.Databases[0].Complete || !out.Databases[1].Complete || out.Databases[1].TablesCompared != 2 {
 		t.Errorf("results: %+v", out.Databases)
 	}
 	if n := s.Query(t, goodTo, "SELECT count(*) FROM a")[0][0]; n != "5000" {

@@ -162,7 +162,7 @@ func (p *Plan) database(n int, id repo.JobID, s selection, blockSize int) {
 		p.refuse(d.Name, "encoding", fmt.Sprintf("the server does not know encoding %s", d.Encoding), "")
 	}
 	if p.target.BlockSize != blockSize && d.LargeObjects != nil {
-		p.warn(d.Name, "large objects", "source and target have different block sizes: large objects are counted, not compared", "")
+		p.warn(d.Name, "large objects", "source and target have different block sizes: large objects are compared on the way in and counted, not read back", "")
 	}
 	for i := range d.Tables {
 		t := &d.Tables[i]
@@ -296,6 +296,9 @@ func (p *Plan) Lines() []string {
 			d.Target.Display(), d.Source.Name.Display(), d.Tables, d.Rows, size(d.Bytes), size(d.Heap), d.Source.Encoding,
 			d.Properties.Provider, cmp.Or(d.Properties.Locale, d.Properties.Collate.Display()))
 		say("  under the name %s until it is complete and compared", d.Temporary.Display())
+		if p.request.ReadBack {
+			say("  every table is read back and compared once more")
+		}
 		if p.request.NoOwner {
 			say("  owners and privileges are left out; role %s owns everything", p.target.Role.Display())
 		} else {

@@ -13,7 +13,7 @@ type progress struct {
 	plan        *DatabasePlan
 	started     time.Time
 	rows, bytes atomic.Int64
-	tables      atomic.Int64 // read back and equal
+	tables      atomic.Int64 // compared and equal
 
 	mu    sync.Mutex
 	phase string

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -130,14 +129,15 @@ type runReader struct {
 	mu    sync.Mutex // held by Read
 	rest  []byte
 	inRow bool // in the middle of a split row
-	rows  int64
+	scan  rowScanner
 	bytes int64
 	tail  bool
 }
 
-// openRun reads a run; count is told of each chunk.
+// openRun reads a run; count is told of each chunk. What it gives is compared
+// with the manifest: a reader that has ended with io.EOF gave the run's rows.
 func openRun(ctx context.Context, source Source, run *repo.Run, count func(rows, bytes int64)) *runReader {
-	r := &runReader{puller: open(ctx, source, run.Stream), run: run, count: count}
+	r := &runReader{puller: open(ctx, source, run.Stream), run: run, count: count, scan: rowScanner{binary: run.Binary}}
 	if run.Binary {
 		r.rest = binaryHead
 	}
@@ -203,20 +203,28 @@ func (r *runReader) take(c Chunk) error {
 	case r.inRow:
 		return fmt.Errorf("a split row lacks its end: %w", errs.Corrupt)
 	}
-	if !r.run.Binary && !r.inRow && !bytes.HasSuffix(c.Plain, []byte{'\n'}) {
-		return fmt.Errorf("a chunk of rows does not end with a row: %w", errs.Corrupt)
+	before := r.scan.sum.rows
+	if err := r.scan.write(c.Plain); err != nil {
+		return err
+	}
+	if n := r.scan.sum.rows - before; n != int64(c.Rows) || r.scan.open != r.inRow {
+		return fmt.Errorf("a chunk ends %d rows, its list says %d: %w", n, c.Rows, errs.Corrupt)
 	}
 	r.rest = c.Plain
-	r.rows += int64(c.Rows)
 	r.bytes += int64(len(c.Plain))
 	r.count(int64(c.Rows), int64(len(c.Plain)))
 	return nil
 }
 
+// whole tells whether all rows of the run have been given, and no others.
 func (r *runReader) whole() error {
-	if r.inRow || r.rows != r.run.Rows || r.bytes != r.run.Stream.Bytes {
+	got := r.scan.sum
+	if r.inRow || got.rows != r.run.Rows || r.bytes != r.run.Stream.Bytes {
 		return fmt.Errorf("%d rows in %d bytes arrived, the manifest says %d in %d: %w",
-			r.rows, r.bytes, r.run.Rows, r.run.Stream.Bytes, errs.Corrupt)
+			got.rows, r.bytes, r.run.Rows, r.run.Stream.Bytes, errs.Corrupt)
+	}
+	if want := (rowSum{r.run.Rows, r.run.Fingerprint}); got != want {
+		return fmt.Errorf("the rows that arrived differ from the snapshot's: expected %s, found %s: %w", want, got, errs.Corrupt)
 	}
 	return nil
 }

@@ -166,7 +166,7 @@ func TestRunsInTheBinaryFormatAreLoadedAndCompared(t *testing.T) {
 		t.Error(d)
 	}
 	w.Runs[1].Fingerprint.Add(chunk.HashRow(nil))
-	mustFail(t, s, m, c, db, errs.Corrupt, "table public.w: restored rows differ", "expected 3 rows")
+	mustFail(t, s, m, c, db, errs.Corrupt, "load table public.w", "the rows that arrived differ", "expected 3 rows")
 }
 
 // Rows that no text can hold are in one partition, rows that the same predicate
@@ -343,7 +343,7 @@ func TestARoleThatMayOnlyCreateDatabasesCanRestoreWithoutOwners(t *testing.T) {
 	if n := s.Query(t, to, "SELECT DISTINCT relowner::regrole FROM pg_class WHERE relnamespace = 'public'::regnamespace"); len(n) != 1 || n[0][0] != role {
 		t.Errorf("owners %v", n)
 	}
-	if out.Databases[0].TablesVerified != 3 || len(out.Problems) != 1 || !strings.Contains(out.Problems[0].Reason, "no superuser") {
+	if out.Databases[0].TablesCompared != 3 || len(out.Problems) != 1 || !strings.Contains(out.Problems[0].Reason, "no superuser") {
 		t.Errorf("%+v %+v", out.Databases, out.Problems)
 	}
 }

@@ -44,6 +44,9 @@ func (w *worker) work(ctx context.Context) error {
 		if err != nil {
 			err = w.explain(n, err)
 		}
+		if late {
+			w.run.putOff(n.table)
+		}
 		w.run.sched.done(n, err, late)
 		if err != nil && !late {
 			return err
