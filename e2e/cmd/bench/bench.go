@@ -23,8 +23,9 @@ import (
 // figure is one run of one tool.
 type figure struct {
 	wall time.Duration
-	// agent and controller are processor time of our own programs.
-	agent, controller time.Duration
+	// agent and controller are processor time of our own programs, client of a
+	// tool of PostgreSQL, and server of the PostgreSQL server with all backends.
+	agent, controller, client, server time.Duration
 	// agentPeak and controllerPeak are their largest resident sizes, in bytes.
 	agentPeak, controllerPeak int64
 	// size is what the tool stored, in bytes.
@@ -94,11 +95,13 @@ func (b *bench) shell(ctx context.Context, name, script, result string) error {
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail; "+script)
 	cmd.Dir = b.dir
 	cmd.Env = append(os.Environ(), append(b.server.Env("shop"), "PATH="+b.server.Bin+":"+os.Getenv("PATH"))...)
-	start := time.Now()
+	server, start := b.serverTime(), time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}
 	f := figure{wall: time.Since(start)}
+	// The shell has waited for what it started, so this is its children's time too.
+	f.client, f.server = cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), b.serverTime()-server
 	if result != "" {
 		f.size = treeSize(filepath.Join(b.dir, result))
 	}
@@ -114,7 +117,8 @@ const (
 	ourFirst    = "tuskvault backup, first"
 	ourSecond   = "tuskvault backup, unchanged"
 	theirLoad   = "pg_restore -j2"
-	ourRestore  = "tuskvault restore, compared"
+	ourRestore  = "tuskvault restore"
+	ourReadBack = "tuskvault restore, read back"
 	loadName    = "bench_load"
 	restoreName = "bench_restore"
 )
@@ -133,26 +137,66 @@ func (b *bench) round(ctx context.Context, i int) error {
 	if err := b.shell(ctx, floor, "pg_dump -Fd -Z0 -j2 -f f", "f"); err != nil {
 		return err
 	}
-	if err := b.ours(ctx, i); err != nil {
-		return err
-	}
-	if err := b.exec(ctx, "CREATE DATABASE "+loadName); err != nil {
-		return err
-	}
-	if err := b.shell(ctx, theirLoad, "pg_restore -j2 -d "+loadName+" d", ""); err != nil {
-		return err
-	}
-	for _, f := range []string{"p.zst", "d", "f"} {
-		if err := os.RemoveAll(filepath.Join(b.dir, f)); err != nil {
+	err := b.withSystem(ctx, fmt.Sprintf("round-%d", i), func(s *harness.System) error {
+		if err := b.timed(ctx, s, ourFirst, backup...); err != nil {
 			return err
 		}
+		if err := b.timed(ctx, s, ourSecond, backup...); err != nil {
+			return err
+		}
+		return b.restoreRound(ctx, s)
+	})
+	for _, f := range []string{"p.zst", "d", "f"} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(b.dir, f)))
 	}
-	return errors.Join(b.exec(ctx, "DROP DATABASE "+loadName), b.exec(ctx, "DROP DATABASE "+restoreName), b.exec(ctx, "CHECKPOINT"))
+	return err
 }
 
-// ours runs a fresh repository through first backup, unchanged backup and restore.
-func (b *bench) ours(ctx context.Context, i int) (err error) {
-	dir := filepath.Join(b.dir, fmt.Sprintf("round-%d", i))
+// onlyRestores dumps and backs up once, and then measures restores alone.
+func (b *bench) onlyRestores(ctx context.Context, rounds int) error {
+	if err := b.shell(ctx, directory, "pg_dump -Fd -j2 -f d", "d"); err != nil {
+		return err
+	}
+	return b.withSystem(ctx, "restores", func(s *harness.System) error {
+		if err := b.timed(ctx, s, ourFirst, backup...); err != nil {
+			return err
+		}
+		for i := range rounds {
+			fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, rounds)
+			if err := b.restoreRound(ctx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// restoreRound restores with each tool; each begins after a checkpoint, with no
+// database of another in the server's memory.
+func (b *bench) restoreRound(ctx context.Context, s *harness.System) error {
+	one := func(name string, restore func() error) error {
+		if err := b.exec(ctx, "CHECKPOINT"); err != nil {
+			return err
+		}
+		return errors.Join(restore(), b.exec(ctx, "DROP DATABASE IF EXISTS "+name))
+	}
+	ours := []string{"restore", "latest", "--to", "bench/main", "--database", "shop=" + restoreName, "--wait"}
+	return errors.Join(
+		one(restoreName, func() error { return b.timed(ctx, s, ourRestore, ours...) }),
+		one(restoreName, func() error { return b.timed(ctx, s, ourReadBack, append(ours, "--read-back")...) }),
+		one(loadName, func() error {
+			if err := b.exec(ctx, "CREATE DATABASE "+loadName); err != nil {
+				return err
+			}
+			return b.shell(ctx, theirLoad, "pg_restore -j2 -d "+loadName+" d", "")
+		}))
+}
+
+var backup = []string{"backup", "bench/main", "--database", "shop", "--wait"}
+
+// withSystem runs fn with a controller, a fresh repository and an agent.
+func (b *bench) withSystem(ctx context.Context, name string, fn func(s *harness.System) error) (err error) {
+	dir := filepath.Join(b.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -167,26 +211,19 @@ func (b *bench) ours(ctx context.Context, i int) (err error) {
 	if err := s.Enroll(ctx, "bench", b.server.Env("postgres")); err != nil {
 		return err
 	}
-	backup := []string{"backup", "bench/main", "--database", "shop", "--wait"}
-	if err := b.timed(ctx, s, ourFirst, backup...); err != nil {
-		return err
-	}
-	if err := b.timed(ctx, s, ourSecond, backup...); err != nil {
-		return err
-	}
-	return b.timed(ctx, s, ourRestore, "restore", "latest", "--to", "bench/main", "--database", "shop="+restoreName, "--wait")
+	return fn(s)
 }
 
 func (b *bench) timed(ctx context.Context, s *harness.System, name string, args ...string) error {
 	agent, controller := s.Agents["bench"], s.Controller
-	a0, c0 := agent.ProcessorTime(), controller.ProcessorTime()
+	a0, c0, s0 := agent.ProcessorTime(), controller.ProcessorTime(), b.serverTime()
 	size := treeSize(s.StoreDir())
 	start := time.Now()
 	if err := s.Ctl(ctx, args...).Err(); err != nil {
 		return err
 	}
 	b.add(name, figure{wall: time.Since(start), agent: agent.ProcessorTime() - a0, controller: controller.ProcessorTime() - c0,
-		agentPeak: agent.PeakMemory(), controllerPeak: controller.PeakMemory(), size: treeSize(s.StoreDir()) - size})
+		server: b.serverTime() - s0, agentPeak: agent.PeakMemory(), controllerPeak: controller.PeakMemory(), size: treeSize(s.StoreDir()) - size})
 	return nil
 }
 
@@ -221,17 +258,18 @@ func (b *bench) wall(name string) float64 {
 
 func (b *bench) print(w io.Writer) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) } // a report has no second channel for its own failure
-	line("database: %s; medians of %d rounds\n", b.dbBytes, len(b.figures[ourFirst]))
-	line("%-34s %9s %9s %12s %12s %11s %11s", "", "wall s", "stored MB", "agent CPU s", "contr. CPU s", "agent MiB", "contr. MiB")
+	line("database: %s; medians of %d rounds\n", b.dbBytes, len(b.figures[ourRestore]))
+	line("%-34s %9s %9s %13s %13s %12s %12s %10s %10s", "", "wall s", "stored MB", "server CPU s", "client CPU s", "agent CPU s", "contr. CPU s", "agent MiB", "contr. MiB")
 	for _, name := range b.order {
 		med := func(of func(figure) float64) float64 { return b.median(name, of) }
-		line("%-34s %9.2f %9.1f %12.2f %12.2f %11.0f %11.0f", name, b.wall(name), med(func(f figure) float64 { return float64(f.size) / 1e6 }),
+		line("%-34s %9.2f %9.1f %13.2f %13.2f %12.2f %12.2f %10.0f %10.0f", name, b.wall(name), med(func(f figure) float64 { return float64(f.size) / 1e6 }),
+			med(func(f figure) float64 { return f.server.Seconds() }), med(func(f figure) float64 { return f.client.Seconds() }),
 			med(func(f figure) float64 { return f.agent.Seconds() }), med(func(f figure) float64 { return f.controller.Seconds() }),
 			med(func(f figure) float64 { return float64(f.agentPeak) / (1 << 20) }), med(func(f figure) float64 { return float64(f.controllerPeak) / (1 << 20) }))
 	}
 	line("\nratios of wall times, by round (median last):")
-	for _, p := range [][2]string{{ourFirst, pipeline}, {ourFirst, directory}, {ourSecond, floor}, {ourRestore, theirLoad}} {
-		if len(b.figures[p[0]]) != len(b.figures[p[1]]) {
+	for _, p := range [][2]string{{ourFirst, pipeline}, {ourFirst, directory}, {ourSecond, floor}, {ourRestore, theirLoad}, {ourReadBack, theirLoad}} {
+		if n := len(b.figures[p[0]]); n == 0 || n != len(b.figures[p[1]]) {
 			continue
 		}
 		var r []float64

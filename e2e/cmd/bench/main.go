@@ -19,9 +19,10 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of the programs")
 	scale := flag.Float64("scale", 5, "size of the database; 1 is about 290 MB")
 	rounds := flag.Int("rounds", 3, "rounds; every tool runs once in each")
+	restores := flag.Bool("restores", false, "one dump and one backup, and then only restores in the rounds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *bin, *scale, *rounds)
+	err := run(ctx, *bin, *scale, *rounds, *restores)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -29,7 +30,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin string, scale float64, rounds int) (err error) {
+func run(ctx context.Context, bin string, scale float64, rounds int, restores bool) (err error) {
 	b, err := harness.BinariesIn(bin)
 	if err != nil {
 		return err
@@ -43,6 +44,12 @@ func run(ctx context.Context, bin string, scale float64, rounds int) (err error)
 	defer func() { err = errors.Join(err, r.close(), os.RemoveAll(dir)) }()
 	if err := r.prepare(ctx); err != nil {
 		return err
+	}
+	if restores {
+		if err := r.onlyRestores(ctx, rounds); err != nil {
+			return err
+		}
+		rounds = 0
 	}
 	for i := range rounds {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, rounds)
