@@ -145,6 +145,10 @@ type Restore struct {
 	ReadBack bool
 	// NoAnalyze gathers no statistics.
 	NoAnalyze bool
+	// PastBytesPerSecond is the plain bytes per second of PastRestores earlier
+	// restores; both 0 when there were none. For the plan's estimate only.
+	PastBytesPerSecond int64
+	PastRestores       int
 }
 
 // Mapping names one database to restore, in display form.

@@ -46,6 +46,10 @@ type DatabaseProgress struct {
 	BytesTotal int64
 	// TablesDone and TablesTotal count tables.
 	TablesDone, TablesTotal int
+	// Tables that are worked on, and the largest that wait; see Busiest.
+	Tables []TableProgress
+	// IndexesDone of IndexesTotal indexes are built, those of keys among them; 0 in a backup.
+	IndexesDone, IndexesTotal int
 }
 
 // Outcome is how an attempt ended.

@@ -106,7 +106,8 @@ func restoreFromWire(m *tuskvaultv1.RestoreWork) (*job.Restore, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	r := &job.Restore{Snapshot: id, Instance: m.GetInstance(), Jobs: int(m.GetJobs()), Replace: m.GetReplace(), DryRun: m.GetDryRun(),
-		NoOwner: m.GetNoOwner(), Globals: m.GetGlobals(), ReadBack: m.GetReadBack(), NoAnalyze: m.GetNoAnalyze()}
+		NoOwner: m.GetNoOwner(), Globals: m.GetGlobals(), ReadBack: m.GetReadBack(), NoAnalyze: m.GetNoAnalyze(),
+		PastBytesPerSecond: max(m.GetPastBytesPerSecond(), 0), PastRestores: int(max(m.GetPastRestores(), 0))}
 	for _, d := range m.GetDatabases() {
 		r.Databases = append(r.Databases, job.Mapping{Source: d.GetSource(), Target: d.GetTarget()})
 	}
@@ -165,14 +166,25 @@ func setKey(dst *seal.Key, src []byte) error {
 
 func progressToWire(ref job.Ref, p job.Progress, at time.Time) *tuskvaultv1.JobProgress {
 	m := &tuskvaultv1.JobProgress{Attempt: refToWire(ref), Phase: text(p.Phase), TransferredBytes: p.Transferred, Time: timestamppb.New(at)}
+	p.Bound()
 	for _, d := range p.Databases[:min(len(p.Databases), maxDatabases)] {
 		m.Databases = append(m.Databases, &tuskvaultv1.DatabaseProgress{Database: text(d.Database), Phase: d.Phase, RowsDone: d.Rows, BytesDone: d.Bytes,
-			BytesTotal: d.BytesTotal, TablesDone: int32(d.TablesDone), TablesTotal: int32(d.TablesTotal)})
+			BytesTotal: d.BytesTotal, TablesDone: int32(d.TablesDone), TablesTotal: int32(d.TablesTotal), Tables: tablesToWire(d.Tables),
+			IndexBuildsDone: int32(d.IndexesDone), IndexBuildsTotal: int32(d.IndexesTotal)})
 	}
 	for _, b := range p.Blocked[:min(len(p.Blocked), maxProblems)] {
 		m.Blocked = append(m.Blocked, text(b))
 	}
 	return m
+}
+
+func tablesToWire(tables []job.TableProgress) []*tuskvaultv1.TableProgress {
+	var out []*tuskvaultv1.TableProgress
+	for _, t := range tables {
+		out = append(out, &tuskvaultv1.TableProgress{Table: text(t.Table), Phase: t.Phase, RowsDone: t.Rows, RowsTotal: t.RowsTotal,
+			BytesDone: t.Bytes, BytesTotal: t.BytesTotal, Estimated: t.Estimated})
+	}
+	return out
 }
 
 func lineToWire(ref job.Ref, l line) *tuskvaultv1.JobLog {

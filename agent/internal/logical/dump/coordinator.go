@@ -86,6 +86,7 @@ func (r *run) tryOpen(d *database) (_ *coordinator, err error) {
 	d.items = plan(d, c.run.o.split, conn.Version, r.inv.BlockSize, r.o.Request.Workers)
 	d.left = len(d.items)
 	d.own = make(chan *item, len(d.items)) // never blocks: an item is handed over at most once
+	d.track()
 	d.total.Store(0)
 	d.tablesTotal.Store(0)
 	for _, i := range d.items {

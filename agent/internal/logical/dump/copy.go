@@ -31,6 +31,7 @@ import (
 // copyItem reads one item. The connection stays usable unless the error says
 // otherwise.
 func (r *run) copyItem(conn *postgres.Conn, cut *cutting, i *item) error {
+	defer i.count.begin()()
 	if i.kind != itemRows {
 		return r.copyObjects(conn, cut, i)
 	}
@@ -64,7 +65,7 @@ func (r *run) copyItem(conn *postgres.Conn, cut *cutting, i *item) error {
 // copyRun reads what one COPY gives and adds it to the item's runs.
 func (r *run) copyRun(conn *postgres.Conn, cut *cutting, i *item, kind seal.Kind, more string) error {
 	bin := kind == seal.KindRowsBinary
-	w := &runWriter{ctx: i.db.ctx, cut: cut, db: i.db, kind: kind, lists: i.db.lists.Run(i.order(kind))}
+	w := &runWriter{ctx: i.db.ctx, cut: cut, db: i.db, table: i.count, kind: kind, lists: i.db.lists.Run(i.order(kind))}
 	_, err := conn.CopyOut(i.db.ctx, i.copySQL(more, bin), bin, w.piece)
 	if err == nil {
 		err = w.close()

@@ -36,7 +36,8 @@ type database struct {
 	rows, bytes   atomic.Int64
 	tablesDone    atomic.Int64
 	tablesTotal   atomic.Int64
-	relationNames map[uint32]string // of locked relations; for the watcher, guarded by mu
+	counted       atomic.Pointer[[]*counting] // of its tables and large objects, for progress
+	relationNames map[uint32]string           // of locked relations; for the watcher, guarded by mu
 
 	mu      sync.Mutex
 	left    int // items not finished

@@ -37,7 +37,7 @@ var objectMetaQuery = `SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_buil
 // copyObjects reads large objects, or what is known of them.
 func (r *run) copyObjects(conn *postgres.Conn, cut *cutting, i *item) error {
 	ctx := i.db.ctx
-	w := &runWriter{ctx: ctx, cut: cut, db: i.db, kind: seal.KindLargeObject, lists: i.db.lists.Run(i.order(seal.KindLargeObject))}
+	w := &runWriter{ctx: ctx, cut: cut, db: i.db, table: i.count, kind: seal.KindLargeObject, lists: i.db.lists.Run(i.order(seal.KindLargeObject))}
 	if err := conn.Exec(ctx, "SAVEPOINT tuskvault_objects; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"); err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ type item struct {
 	size     int64  // bytes, an estimate
 	runs     []*runWriter
 	apart    bool // wide rows are in a run of their own, or there are none
+	count    *counting
 }
 
 // plan makes the items of a database: whole tables, and ranges of those that are

@@ -37,10 +37,12 @@ func (c *cutting) putList(ctx context.Context, plain []byte) (seal.Name, error) 
 // runWriter turns the rows of one COPY into chunks and keeps their entries. Its
 // memory is one chunk, whatever the width of a row.
 type runWriter struct {
-	ctx  context.Context // of one COPY: the writer lives no longer
-	cut  *cutting
-	db   *database
-	kind seal.Kind
+	ctx context.Context // of one COPY: the writer lives no longer
+	cut *cutting
+	db  *database
+	// table counts what is read of it alone.
+	table *counting
+	kind  seal.Kind
 
 	lists  *repo.RunLists
 	buf    []byte // the chunk being filled, nil between chunks
@@ -194,6 +196,7 @@ func (w *runWriter) count(rows, bytes int64) {
 	w.counted.bytes += bytes
 	w.db.rows.Add(rows)
 	w.db.bytes.Add(bytes)
+	w.table.add(rows, bytes)
 }
 
 // abandon takes back what the run has done, after a failure: its chunks are in
@@ -202,6 +205,7 @@ func (w *runWriter) abandon() {
 	w.lists.Discard()
 	w.db.rows.Add(-w.counted.rows)
 	w.db.bytes.Add(-w.counted.bytes)
+	w.table.add(-w.counted.rows, -w.counted.bytes)
 	if w.buf != nil {
 		w.cut.uploader.Release(w.buf)
 		w.buf = nil

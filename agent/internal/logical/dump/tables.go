@@ -59,6 +59,8 @@ type table struct {
 	toast    int64  // bytes of the table beside its heap: nearly all of them are values out of line
 	wide     string // length of a row's text at most; "" when there can be no wide row
 	group    *wideGroup
+	expected int64     // rows, an estimate of the server; 0 when it has none
+	count    *counting // set by track
 	items    []*item
 	leftover int // items not finished, guarded by the database's mu
 }
@@ -85,7 +87,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relpersistence = 'u', co
 		WHERE i.indrelid = c.oid AND (ia.amname = 'brin' OR i.indisclustered)),
 	coalesce(config.extname::text, ''), coalesce(config.cond, ''),
 	coalesce(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::int8,
-	coalesce(pg_catalog.pg_table_size(c.oid) - pg_catalog.pg_relation_size(c.oid), 0)
+	coalesce(pg_catalog.pg_table_size(c.oid) - pg_catalog.pg_relation_size(c.oid), 0), greatest(c.reltuples, 0)::int8
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
 	LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
@@ -110,7 +112,7 @@ func listTables(ctx context.Context, c *postgres.Conn) ([]*table, error) {
 	var t table
 	o := &t.out
 	dest := []any{&t.oid, &t.schema, &t.name, &o.Unlogged, &t.access, &o.Root, &o.RootSchema, &o.RootName, &o.LoadViaRoot, &o.OneStream,
-		&o.Extension, &o.Condition, &t.pages, &t.toast}
+		&o.Extension, &o.Condition, &t.pages, &t.toast, &t.expected}
 	byOID := map[uint32]*table{}
 	err := c.Each(ctx, tablesQuery, nil, dest, func() error {
 		row := t

@@ -130,6 +130,7 @@ func (w *worker) lock(ctx context.Context, r relation) (free bool, err error) {
 
 // itemDone counts an item as read.
 func (d *database) itemDone(i *item) {
+	i.count.end()
 	if i.table != nil {
 		d.mu.Lock()
 		i.table.leftover--

@@ -625,7 +625,12 @@ type RestoreWork struct {
 	// Whether every table is read back and compared once more after it was loaded.
 	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
 	// Whether no statistics are gathered.
-	NoAnalyze     bool `protobuf:"varint,31,opt,name=no_analyze,json=noAnalyze,proto3" json:"no_analyze,omitempty"`
+	NoAnalyze bool `protobuf:"varint,31,opt,name=no_analyze,json=noAnalyze,proto3" json:"no_analyze,omitempty"`
+	// Plain bytes per second of past restores, for the plan's estimate; 0 when there were none.
+	// Only sent to agents that know it: an agent refuses work with fields that it does not know.
+	PastBytesPerSecond int64 `protobuf:"varint,40,opt,name=past_bytes_per_second,json=pastBytesPerSecond,proto3" json:"past_bytes_per_second,omitempty"`
+	// How many restores that figure is from.
+	PastRestores  int32 `protobuf:"varint,41,opt,name=past_restores,json=pastRestores,proto3" json:"past_restores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,6 +735,20 @@ func (x *RestoreWork) GetNoAnalyze() bool {
 	return false
 }
 
+func (x *RestoreWork) GetPastBytesPerSecond() int64 {
+	if x != nil {
+		return x.PastBytesPerSecond
+	}
+	return 0
+}
+
+func (x *RestoreWork) GetPastRestores() int32 {
+	if x != nil {
+		return x.PastRestores
+	}
+	return 0
+}
+
 // JobProgress says how far an attempt is.
 type JobProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -744,7 +763,13 @@ type JobProgress struct {
 	// Sessions that wait behind our locks, for people.
 	Blocked []string `protobuf:"bytes,5,rep,name=blocked,proto3" json:"blocked,omitempty"`
 	// When this was true.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// Plain bytes per second over the last ten seconds or so. The controller computes it; what an
+	// agent says is not used.
+	BytesPerSecond int64 `protobuf:"varint,7,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Seconds until all rows are read or loaded, an estimate of the controller; 0 when unknown,
+	// as it is once they are and indexes and checks remain.
+	SecondsLeft   int64 `protobuf:"varint,8,opt,name=seconds_left,json=secondsLeft,proto3" json:"seconds_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,6 +846,20 @@ func (x *JobProgress) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *JobProgress) GetBytesPerSecond() int64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *JobProgress) GetSecondsLeft() int64 {
+	if x != nil {
+		return x.SecondsLeft
+	}
+	return 0
+}
+
 // DatabaseProgress says how far one database is.
 type DatabaseProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -837,9 +876,16 @@ type DatabaseProgress struct {
 	// Tables finished.
 	TablesDone int32 `protobuf:"varint,6,opt,name=tables_done,json=tablesDone,proto3" json:"tables_done,omitempty"`
 	// Tables in all.
-	TablesTotal   int32 `protobuf:"varint,7,opt,name=tables_total,json=tablesTotal,proto3" json:"tables_total,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TablesTotal int32 `protobuf:"varint,7,opt,name=tables_total,json=tablesTotal,proto3" json:"tables_total,omitempty"`
+	// Tables that are worked on now, the largest first, and after them the largest of those that
+	// wait. At most 64 in the progress of one job.
+	Tables []*TableProgress `protobuf:"bytes,8,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Indexes built, those of primary keys and unique constraints among them.
+	IndexBuildsDone int32 `protobuf:"varint,9,opt,name=index_builds_done,json=indexBuildsDone,proto3" json:"index_builds_done,omitempty"`
+	// Indexes to build in all; 0 in a backup.
+	IndexBuildsTotal int32 `protobuf:"varint,10,opt,name=index_builds_total,json=indexBuildsTotal,proto3" json:"index_builds_total,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DatabaseProgress) Reset() {
@@ -921,6 +967,127 @@ func (x *DatabaseProgress) GetTablesTotal() int32 {
 	return 0
 }
 
+func (x *DatabaseProgress) GetTables() []*TableProgress {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *DatabaseProgress) GetIndexBuildsDone() int32 {
+	if x != nil {
+		return x.IndexBuildsDone
+	}
+	return 0
+}
+
+func (x *DatabaseProgress) GetIndexBuildsTotal() int32 {
+	if x != nil {
+		return x.IndexBuildsTotal
+	}
+	return 0
+}
+
+// TableProgress says how far one table is.
+type TableProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Schema and name, display form; "large objects" for those.
+	Table string `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	// "waiting", "copying", "indexing", "constraining", "checking", "analyzing" or "done".
+	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	// Rows read or loaded so far.
+	RowsDone int64 `protobuf:"varint,3,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`
+	// Rows expected, 0 when unknown.
+	RowsTotal int64 `protobuf:"varint,4,opt,name=rows_total,json=rowsTotal,proto3" json:"rows_total,omitempty"`
+	// Plain bytes read or loaded so far.
+	BytesDone int64 `protobuf:"varint,5,opt,name=bytes_done,json=bytesDone,proto3" json:"bytes_done,omitempty"`
+	// Plain bytes expected, 0 when unknown.
+	BytesTotal int64 `protobuf:"varint,6,opt,name=bytes_total,json=bytesTotal,proto3" json:"bytes_total,omitempty"`
+	// Whether the totals are estimates, as they are in a backup.
+	Estimated     bool `protobuf:"varint,7,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableProgress) Reset() {
+	*x = TableProgress{}
+	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableProgress) ProtoMessage() {}
+
+func (x *TableProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableProgress.ProtoReflect.Descriptor instead.
+func (*TableProgress) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TableProgress) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *TableProgress) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *TableProgress) GetRowsDone() int64 {
+	if x != nil {
+		return x.RowsDone
+	}
+	return 0
+}
+
+func (x *TableProgress) GetRowsTotal() int64 {
+	if x != nil {
+		return x.RowsTotal
+	}
+	return 0
+}
+
+func (x *TableProgress) GetBytesDone() int64 {
+	if x != nil {
+		return x.BytesDone
+	}
+	return 0
+}
+
+func (x *TableProgress) GetBytesTotal() int64 {
+	if x != nil {
+		return x.BytesTotal
+	}
+	return 0
+}
+
+func (x *TableProgress) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
+}
+
 // JobLog is one line of an attempt's log.
 type JobLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -938,7 +1105,7 @@ type JobLog struct {
 
 func (x *JobLog) Reset() {
 	*x = JobLog{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1117,7 @@ func (x *JobLog) String() string {
 func (*JobLog) ProtoMessage() {}
 
 func (x *JobLog) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1130,7 @@ func (x *JobLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLog.ProtoReflect.Descriptor instead.
 func (*JobLog) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobLog) GetAttempt() *AttemptRef {
@@ -1023,7 +1190,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1202,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1215,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobResult) GetAttempt() *AttemptRef {
@@ -1144,7 +1311,7 @@ type JobStats struct {
 
 func (x *JobStats) Reset() {
 	*x = JobStats{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1323,7 @@ func (x *JobStats) String() string {
 func (*JobStats) ProtoMessage() {}
 
 func (x *JobStats) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1336,7 @@ func (x *JobStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStats.ProtoReflect.Descriptor instead.
 func (*JobStats) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobStats) GetRows() int64 {
@@ -1250,7 +1417,7 @@ type DatabaseResult struct {
 
 func (x *DatabaseResult) Reset() {
 	*x = DatabaseResult{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1429,7 @@ func (x *DatabaseResult) String() string {
 func (*DatabaseResult) ProtoMessage() {}
 
 func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1442,7 @@ func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseResult.ProtoReflect.Descriptor instead.
 func (*DatabaseResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DatabaseResult) GetDatabase() string {
@@ -1384,7 +1551,7 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\x14blocked_ddl_patience\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12blockedDdlPatience\"A\n" +
 	"\x0fDatabaseMapping\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
-	"\x06target\x18\x02 \x01(\tR\x06target\"\xbf\x02\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"\x97\x03\n" +
 	"\vRestoreWork\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x1a\n" +
@@ -1397,14 +1564,18 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\aglobals\x18\b \x01(\bR\aglobals\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
-	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"\x8c\x02\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\x121\n" +
+	"\x15past_bytes_per_second\x18( \x01(\x03R\x12pastBytesPerSecond\x12#\n" +
+	"\rpast_restores\x18) \x01(\x05R\fpastRestores\"\xd9\x02\n" +
 	"\vJobProgress\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12<\n" +
 	"\tdatabases\x18\x03 \x03(\v2\x1e.tuskvault.v1.DatabaseProgressR\tdatabases\x12+\n" +
 	"\x11transferred_bytes\x18\x04 \x01(\x03R\x10transferredBytes\x12\x18\n" +
 	"\ablocked\x18\x05 \x03(\tR\ablocked\x12.\n" +
-	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xe5\x01\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12(\n" +
+	"\x10bytes_per_second\x18\a \x01(\x03R\x0ebytesPerSecond\x12!\n" +
+	"\fseconds_left\x18\b \x01(\x03R\vsecondsLeft\"\xf4\x02\n" +
 	"\x10DatabaseProgress\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1b\n" +
@@ -1415,7 +1586,22 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"bytesTotal\x12\x1f\n" +
 	"\vtables_done\x18\x06 \x01(\x05R\n" +
 	"tablesDone\x12!\n" +
-	"\ftables_total\x18\a \x01(\x05R\vtablesTotal\"\x9c\x01\n" +
+	"\ftables_total\x18\a \x01(\x05R\vtablesTotal\x123\n" +
+	"\x06tables\x18\b \x03(\v2\x1b.tuskvault.v1.TableProgressR\x06tables\x12*\n" +
+	"\x11index_builds_done\x18\t \x01(\x05R\x0findexBuildsDone\x12,\n" +
+	"\x12index_builds_total\x18\n" +
+	" \x01(\x05R\x10indexBuildsTotal\"\xd5\x01\n" +
+	"\rTableProgress\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1b\n" +
+	"\trows_done\x18\x03 \x01(\x03R\browsDone\x12\x1d\n" +
+	"\n" +
+	"rows_total\x18\x04 \x01(\x03R\trowsTotal\x12\x1d\n" +
+	"\n" +
+	"bytes_done\x18\x05 \x01(\x03R\tbytesDone\x12\x1f\n" +
+	"\vbytes_total\x18\x06 \x01(\x03R\n" +
+	"bytesTotal\x12\x1c\n" +
+	"\testimated\x18\a \x01(\bR\testimated\"\x9c\x01\n" +
 	"\x06JobLog\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
@@ -1481,7 +1667,7 @@ func file_tuskvault_v1_work_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_tuskvault_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_tuskvault_v1_work_proto_goTypes = []any{
 	(BlockedDdlAction)(0),         // 0: tuskvault.v1.BlockedDdlAction
 	(Outcome)(0),                  // 1: tuskvault.v1.Outcome
@@ -1494,44 +1680,46 @@ var file_tuskvault_v1_work_proto_goTypes = []any{
 	(*RestoreWork)(nil),           // 8: tuskvault.v1.RestoreWork
 	(*JobProgress)(nil),           // 9: tuskvault.v1.JobProgress
 	(*DatabaseProgress)(nil),      // 10: tuskvault.v1.DatabaseProgress
-	(*JobLog)(nil),                // 11: tuskvault.v1.JobLog
-	(*JobResult)(nil),             // 12: tuskvault.v1.JobResult
-	(*JobStats)(nil),              // 13: tuskvault.v1.JobStats
-	(*DatabaseResult)(nil),        // 14: tuskvault.v1.DatabaseResult
-	(*AttemptRef)(nil),            // 15: tuskvault.v1.AttemptRef
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*Problem)(nil),               // 18: tuskvault.v1.Problem
+	(*TableProgress)(nil),         // 11: tuskvault.v1.TableProgress
+	(*JobLog)(nil),                // 12: tuskvault.v1.JobLog
+	(*JobResult)(nil),             // 13: tuskvault.v1.JobResult
+	(*JobStats)(nil),              // 14: tuskvault.v1.JobStats
+	(*DatabaseResult)(nil),        // 15: tuskvault.v1.DatabaseResult
+	(*AttemptRef)(nil),            // 16: tuskvault.v1.AttemptRef
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Problem)(nil),               // 19: tuskvault.v1.Problem
 }
 var file_tuskvault_v1_work_proto_depIdxs = []int32{
-	15, // 0: tuskvault.v1.JobOffer.attempt:type_name -> tuskvault.v1.AttemptRef
+	16, // 0: tuskvault.v1.JobOffer.attempt:type_name -> tuskvault.v1.AttemptRef
 	3,  // 1: tuskvault.v1.JobOffer.grant:type_name -> tuskvault.v1.Grant
 	6,  // 2: tuskvault.v1.JobOffer.backup:type_name -> tuskvault.v1.BackupWork
 	8,  // 3: tuskvault.v1.JobOffer.restore:type_name -> tuskvault.v1.RestoreWork
 	4,  // 4: tuskvault.v1.Grant.seal_keys:type_name -> tuskvault.v1.SealKey
 	5,  // 5: tuskvault.v1.Grant.cut:type_name -> tuskvault.v1.CutParams
-	16, // 6: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
+	17, // 6: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
 	0,  // 7: tuskvault.v1.BackupWork.on_blocked_ddl:type_name -> tuskvault.v1.BlockedDdlAction
-	16, // 8: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
+	17, // 8: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
 	7,  // 9: tuskvault.v1.RestoreWork.databases:type_name -> tuskvault.v1.DatabaseMapping
-	15, // 10: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
+	16, // 10: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
 	10, // 11: tuskvault.v1.JobProgress.databases:type_name -> tuskvault.v1.DatabaseProgress
-	17, // 12: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
-	15, // 13: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
-	17, // 14: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
-	15, // 15: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
-	1,  // 16: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
-	18, // 17: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
-	13, // 18: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
-	14, // 19: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
-	17, // 20: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
-	17, // 21: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
-	16, // 22: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	18, // 12: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
+	11, // 13: tuskvault.v1.DatabaseProgress.tables:type_name -> tuskvault.v1.TableProgress
+	16, // 14: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
+	18, // 15: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
+	16, // 16: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
+	1,  // 17: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
+	19, // 18: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
+	14, // 19: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
+	15, // 20: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
+	18, // 21: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
+	18, // 22: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
+	17, // 23: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_work_proto_init() }
@@ -1550,7 +1738,7 @@ func file_tuskvault_v1_work_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_work_proto_rawDesc), len(file_tuskvault_v1_work_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
