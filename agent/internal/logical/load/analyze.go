@@ -86,8 +86,10 @@ func (a *analysis) work(ctx context.Context, w *worker) {
 		if !ok {
 			return
 		}
+		ended := w.run.progress.analyze(t)
 		if err := w.conn.Exec(ctx, "ANALYZE "+t.quoted()); err != nil {
 			a.fail(t, err)
 		}
+		ended()
 	}
 }

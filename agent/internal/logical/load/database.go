@@ -166,6 +166,7 @@ func (r *restore) buildGraph(ctx context.Context, w *worker) error {
 	if r.graph, err = newGraph(in); err != nil {
 		return err
 	}
+	r.progress.expect(r.graph)
 	r.sched = newScheduler(r.graph)
 	return nil
 }

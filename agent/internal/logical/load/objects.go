@@ -88,7 +88,7 @@ func (w *worker) loadObjectData(ctx context.Context, o *repo.LargeObjects) error
 		if err := out.add(ctx, oid, page, data); err != nil {
 			return fmt.Errorf("large object %d: %w", oid, err)
 		}
-		w.run.progress.add(0, int64(len(data)))
+		w.run.progress.loaded(objectsRelation, 0, int64(len(data)))
 	}
 	if want := (rowSum{o.Rows, o.Fingerprint}); sum != want {
 		return fmt.Errorf("large objects differ from the snapshot's: expected pages: %s, found %s: %w", want, sum, errs.Corrupt)

@@ -311,7 +311,7 @@ func TestProgressIsReportedUntilTheEnd(t *testing.T) {
 	}
 	last := r.progress[len(r.progress)-1]
 	want := job.Progress{Phase: "restoring", Transferred: 7, Databases: []job.DatabaseProgress{{
-		Database: to, Phase: job.PhaseDone, Rows: 6000, Bytes: p.Plan().Databases[0].Bytes, BytesTotal: p.Plan().Databases[0].Bytes, TablesDone: 2, TablesTotal: 2}}}
+		Database: to, Phase: job.PhaseDone, Rows: 6000, Bytes: p.Plan().Databases[0].Bytes, BytesTotal: p.Plan().Databases[0].Bytes, TablesDone: 2, TablesTotal: 2, IndexesDone: 1, IndexesTotal: 1}}}
 	if d := cmp.Diff(want, last); d != "" {
 		t.Error(d)
 	}

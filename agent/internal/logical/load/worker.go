@@ -39,7 +39,9 @@ func (w *worker) work(ctx context.Context) error {
 		if n == nil || err != nil {
 			return err
 		}
+		ended := w.run.progress.begin(n)
 		err = w.do(ctx, n)
+		ended(err)
 		late := err != nil && n.kind == nodeRun && ctx.Err() == nil && slices.Contains(lateCodes, postgres.Code(err))
 		if err != nil {
 			err = w.explain(n, err)
@@ -112,12 +114,12 @@ func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into rela
 	var rows, bytes int64
 	r := openRun(ctx, w.run.o.Source, run, func(n, b int64) {
 		rows, bytes = rows+n, bytes+b
-		w.run.progress.add(n, b)
+		w.run.progress.loaded(t.relation, n, b)
 	})
 	defer func() {
 		r.close() // the connection may be lost with a read still under way: it ends first
 		if err != nil {
-			w.run.progress.add(-rows, -bytes)
+			w.run.progress.loaded(t.relation, -rows, -bytes)
 		}
 	}()
 	q := "COPY " + into.quoted() + parenthesized(columnList(t.Columns)) + " FROM STDIN"
