@@ -113,6 +113,11 @@ type Database struct {
 	Session map[string]string `json:"session"`
 	// Extensions created in the database.
 	Extensions []ExtensionFacts `json:"extensions"`
+	// Size is what the database took on disk, nil where it was not recorded.
+	Size *SizeFacts `json:"size,omitempty"`
+	// Collations that have a version and that something in the database is ordered
+	// or compared by; at most MaxCollations, the database's default first.
+	Collations []CollationFacts `json:"collations,omitempty"`
 	// Archive is pg_dump's schema archive.
 	Archive *Archive `json:"archive,omitempty"`
 	// Statements are SQL statements for what pg_dump leaves out for a role that

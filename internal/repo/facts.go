@@ -83,6 +83,61 @@ type LargeObjectFacts struct {
 	Comment *string `json:"comment,omitempty"`
 }
 
+// SizeFacts is what a database took on disk when it was read.
+type SizeFacts struct {
+	// Bytes of all its files, as pg_database_size counts them.
+	Bytes int64 `json:"bytes"`
+	// Indexes is the part of indexes, by the catalogs' own counts, which may be old.
+	Indexes int64 `json:"indexes"`
+	// Elsewhere is the part in other tablespaces than the database's own, by the
+	// same counts.
+	Elsewhere []SpaceFacts `json:"elsewhere,omitempty"`
+}
+
+// SpaceFacts is what of a database lies in one tablespace.
+type SpaceFacts struct {
+	Tablespace pg.Name `json:"tablespace"`
+	Bytes      int64   `json:"bytes"`
+}
+
+// Bounds of Database.Collations.
+const (
+	// MaxCollations is the largest number of collations that a writer records.
+	MaxCollations = 200
+	// MaxCollationUses is the largest number of objects named of one.
+	MaxCollationUses = 100
+)
+
+// CollationFacts is a collation and what depends on it.
+type CollationFacts struct {
+	// Schema and Name, both empty for the database's default.
+	Schema pg.Name `json:"schema,omitempty"`
+	Name   pg.Name `json:"name,omitempty"`
+	// Provider is "libc", "icu" or "builtin", Locale its word for it.
+	Provider string  `json:"provider"`
+	Locale   pg.Name `json:"locale"`
+	// Deterministic is false where different texts may be equal.
+	Deterministic bool `json:"deterministic"`
+	// Version that the provider had when the database was read.
+	Version string `json:"version"`
+	// Uses are what may change with the version, at most MaxCollationUses; More
+	// counts the rest.
+	Uses []CollationUse `json:"uses,omitempty"`
+	More int64          `json:"more,omitempty"`
+}
+
+// CollationUse is an object that depends on a collation. Of partitioned tables
+// and indexes only the topmost are named.
+type CollationUse struct {
+	// Kind is "partition" (the key of a partitioned table), "check" (a constraint
+	// that orders texts), "unique" (a unique or excluding index) or "index".
+	Kind string `json:"kind"`
+	// Schema and Name of the table or index; of a check also the Table.
+	Schema pg.Name `json:"schema"`
+	Name   pg.Name `json:"name"`
+	Table  pg.Name `json:"table,omitempty"`
+}
+
 // DatabaseProperties is what CREATE DATABASE and ALTER DATABASE need, whatever
 // the source's version called it.
 type DatabaseProperties struct {

@@ -18,7 +18,7 @@ func (c *coordinator) readFacts() error {
 		Name: d.info.Name, OID: d.info.OID, Encoding: d.info.Encoding, Session: postgres.Map(postgres.SourceSession(c.conn.Version, c.conn.Superuser)),
 		Extensions: []repo.ExtensionFacts{}, Statements: []string{},
 	}
-	for _, step := range []func(context.Context) error{c.readPosition, c.readProperties, c.readPublic, c.readExtensions, c.readLeftOut} {
+	for _, step := range []func(context.Context) error{c.readPosition, c.readProperties, c.readPublic, c.readExtensions, c.readSize, c.readCollations, c.readLeftOut} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("database %s: read facts: %w", d.info.Name.Display(), err)
 		}
