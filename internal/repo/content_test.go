@@ -64,6 +64,7 @@ func TestAHostileContentIsRefusedByName(t *testing.T) {
 		"more rows than bytes":            {func(c *repo.Content, _ *repo.References) { table(c).Rows, table(c).Runs[0].Rows = 41, 41 }, []string{"public.t"}},
 		"negative bytes":                  {func(c *repo.Content, _ *repo.References) { table(c).Runs[0].Stream.Bytes = -40 }, []string{"public.t"}},
 		"more bytes than the lists":       {func(c *repo.Content, _ *repo.References) { table(c).Runs[0].Stream.Bytes = 61 }, []string{"public.t", "61 bytes"}},
+		"a negative size":                 {func(c *repo.Content, _ *repo.References) { c.Logical.Databases[0].Size = &repo.SizeFacts{Bytes: -1} }, []string{`"app"`, "size"}},
 		"negative pages":                  {func(c *repo.Content, _ *repo.References) { table(c).Pages = -1 }, []string{"public.t"}},
 		"rows of a table that is omitted": {func(c *repo.Content, _ *repo.References) { table(c).Omitted = "no privilege" }, []string{"public.t", "no privilege"}},
 		"a table without a name":          {func(c *repo.Content, _ *repo.References) { table(c).Name = "" }, []string{"public."}},

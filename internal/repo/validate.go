@@ -3,6 +3,7 @@ package repo
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
@@ -67,6 +68,9 @@ func (v *validator) database(d *Database) error {
 		if err := v.stream(&d.Archive.Stream); err != nil {
 			return fmt.Errorf("schema archive: %w", err)
 		}
+	}
+	if s := d.Size; s != nil && (s.Bytes < 0 || s.Indexes < 0 || slices.ContainsFunc(s.Elsewhere, func(e SpaceFacts) bool { return e.Bytes < 0 })) {
+		return fmt.Errorf("size %+v", *s)
 	}
 	oids := make(map[uint32]bool, len(d.Tables))
 	for i := range d.Tables {

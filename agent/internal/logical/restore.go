@@ -106,6 +106,7 @@ func restoreFrom(ctx context.Context, j job.Job, r job.Reporter, cfg postgres.Co
 		result.Problems = append(planned.Plan().Refusals, planned.Plan().Warnings...)
 		return result, planned.Plan().Err()
 	}
+	planned.Plan().Tell(r.Log)
 	out := planned.Run(ctx)
 	result.Databases, result.Problems = out.Databases, out.Problems
 	result.Stats.Rows, result.Stats.PlainBytes = out.Rows, out.Bytes

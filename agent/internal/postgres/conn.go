@@ -106,6 +106,11 @@ func (c *Conn) PgConn() *pgconn.PgConn { return c.pc }
 // Lost tells whether the connection can no longer be used.
 func (c *Conn) Lost() bool { return c.pc == nil || c.pc.IsClosed() }
 
+// Local tells whether the session goes over a Unix socket: the server is on this host.
+func (c *Conn) Local() bool {
+	return c.pc != nil && c.pc.Conn().RemoteAddr().Network() == "unix"
+}
+
 // PID is the server's process of the session, 0 when the connection is lost.
 func (c *Conn) PID() uint32 {
 	if c.pc == nil {

@@ -215,6 +215,7 @@ func TestThePlanSaysWhatWillHappen(t *testing.T) {
 		"  under the name tuskvault_restore_ab000000_1 until it is complete and compared",
 		"  owner ann",
 		"  then sessions in the existing database postgres are ended, it is renamed to tuskvault_replaced_ab000000_1 and dropped",
+		"time: no past restore to estimate from",
 	}
 	if d := cmp.Diff(want, p.Lines()); d != "" {
 		t.Error(d)

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"strconv"
+
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -13,6 +15,7 @@ var (
 	FromDisplay = fromDisplay
 	Grants      = grants
 	ClampMemory = clampMemory
+	Elsewhere   = elsewhere
 )
 
 // Setting gives the clause that sets one setting.
@@ -89,4 +92,13 @@ func ScanRows(bin bool, pieces [][]byte) (rows int64, sum chunk.Fingerprint, ope
 		}
 	}
 	return s.sum.rows, s.sum.sum, s.open, nil
+}
+
+// CompareVersions gives the order of two versions, "?" when there is none.
+func CompareVersions(a, b string) string {
+	n, ok := compareVersions(a, b)
+	if !ok {
+		return "?"
+	}
+	return strconv.Itoa(n)
 }

@@ -81,7 +81,7 @@ func Prepare(ctx context.Context, o Options, content *repo.Content, id repo.JobI
 		}
 		needs[d] = n
 	}
-	target, err := readTarget(ctx, o.Config, content, wanted)
+	target, err := readTarget(ctx, o.Config, inquiry{content: content, needs: needs, request: request, wanted: wanted})
 	if err != nil {
 		return nil, err
 	}

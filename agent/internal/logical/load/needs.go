@@ -23,6 +23,24 @@ type Needs struct {
 	// Tablespaces and Extensions, the same.
 	Tablespaces map[pg.Name]Need
 	Extensions  map[pg.Name]Need
+	// Collations that are made.
+	Collations []CollationNeed
+	// EventTriggers and Subscriptions that are made.
+	EventTriggers []pg.Name
+	Subscriptions []pg.Name
+	// Locks is the largest number of relations that one statement locks: those of
+	// a partitioned table with all partitions and their indexes. LocksBy names it.
+	Locks   int
+	LocksBy string
+}
+
+// CollationNeed is a collation that is made.
+type CollationNeed struct {
+	// By names it.
+	By string
+	// Provider is "libc", "icu" or "builtin", Locales its words.
+	Provider string
+	Locales  []pg.Name
 }
 
 // Need says why something is needed.
@@ -82,11 +100,72 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 		for _, r := range rolesIn(e) {
 			add(n.Roles, r, e.String(), !e.IsPrivilege())
 		}
-		if e.Desc == "EXTENSION" {
+		switch e.Desc {
+		case "EXTENSION":
 			add(n.Extensions, e.Tag, e.String(), true)
+		case "COLLATION":
+			n.Collations = append(n.Collations, collationIn(e))
+		case "EVENT TRIGGER":
+			n.EventTriggers = append(n.EventTriggers, e.Tag)
+		case "SUBSCRIPTION":
+			n.Subscriptions = append(n.Subscriptions, e.Tag)
 		}
 	}
+	n.Locks, n.LocksBy = locks(d, a)
 	return n, nil
+}
+
+// collationIn reads what CREATE COLLATION says.
+func collationIn(e *pgarchive.Entry) CollationNeed {
+	n := CollationNeed{By: e.String(), Provider: "libc"}
+	all := tokens(e.Defn)
+	for i := 0; i+2 < len(all); i++ {
+		if all[i+1].text != "=" {
+			continue
+		}
+		switch value := all[i+2].text; all[i].keyword {
+		case "PROVIDER":
+			n.Provider = value
+		case "LOCALE", "LC_COLLATE", "LC_CTYPE":
+			n.Locales = append(n.Locales, pg.Name(value))
+		}
+	}
+	return n
+}
+
+// locks finds the partitioned table whose reading back, or whose foreign key,
+// locks most: a restore executes one statement a transaction.
+func locks(d *repo.Database, a *pgarchive.Archive) (most int, by string) {
+	indexes := map[relation]int{}
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		if e.Desc != "INDEX" && e.Desc != "CONSTRAINT" {
+			continue
+		}
+		for _, id := range e.Deps {
+			if t := a.Entry(id); t != nil && t.Desc == "TABLE" {
+				indexes[relation{t.Namespace, t.Tag}]++
+				break
+			}
+		}
+	}
+	trees := map[relation]int{}
+	for i := range d.Tables {
+		t := &d.Tables[i]
+		root := relation{t.RootSchema, t.RootName}
+		if t.Root == 0 {
+			root = relation{t.Schema, t.Name}
+		} else if trees[root] == 0 {
+			trees[root] = 1 + indexes[root]
+		}
+		trees[root] += 1 + indexes[relation{t.Schema, t.Name}]
+	}
+	for r, n := range trees {
+		if n > most || n == most && r.String() < by {
+			most, by = n, r.String()
+		}
+	}
+	return most, by
 }
 
 // isOwnerStatement tells whether one of the statements that stand in for what

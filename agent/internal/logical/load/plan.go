@@ -23,6 +23,8 @@ type Plan struct {
 	Refusals []repo.Problem
 	// Warnings are what a person should know.
 	Warnings []repo.Problem
+	// Unchecked is what could not be looked at, with the reason.
+	Unchecked []repo.Problem
 
 	request job.Restore
 	target  *Target
@@ -57,6 +59,7 @@ func Decide(content *repo.Content, needs map[*repo.Database]*Needs, t *Target, i
 	}
 	p.globals(content, needs)
 	p.needs(content, needs)
+	p.check(content, needs)
 	return p
 }
 
@@ -248,11 +251,6 @@ func (p *Plan) needs(content *repo.Content, needs map[*repo.Database]*Needs) {
 				p.refuse(d.Name, "extension "+x.Display(), "the server does not have it", "install the package with extension "+x.Display()+" on the server's host")
 			}
 		}
-		for _, x := range d.Extensions {
-			if v, ok := p.target.Extensions[x.Name]; ok && v != x.Version && v != "" {
-				p.warn(d.Name, "extension "+x.Name.Display(), fmt.Sprintf("version %s in the snapshot, %s on the server", x.Version, v), "")
-			}
-		}
 	}
 }
 
@@ -285,9 +283,9 @@ func describe(x repo.Problem) string {
 	return s
 }
 
-// Lines words the plan for people.
+// Lines words the plan for people: what stands in its way comes first.
 func (p *Plan) Lines() []string {
-	var all []string
+	all := p.verdicts()
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	say("server %s, snapshot of %s", p.target.Version, p.source)
 	all = append(all, p.Globals.lines()...)
@@ -308,16 +306,7 @@ func (p *Plan) Lines() []string {
 			say("  then sessions in the existing database %s are ended, it is renamed to %s and dropped", d.Target.Display(), d.Replaced.Display())
 		}
 	}
-	for _, w := range p.Warnings {
-		say("warning: %s", describe(w))
-	}
-	for _, r := range p.Refusals {
-		say("refused: %s", describe(r))
-		if r.Hint != "" {
-			say("  hint: %s", r.Hint)
-		}
-	}
-	return all
+	return append(all, p.time())
 }
 
 func size(n int64) string {

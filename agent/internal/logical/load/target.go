@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -29,6 +30,19 @@ type Target struct {
 	Encodings map[string]bool
 	// Maintenance is the database that sessions for the whole server are in.
 	Maintenance pg.Name
+
+	// Settings, Traffic and Disk are what a restore meets of the server, and Texts
+	// what it knows of locales and collations. What is zero in them is not known.
+	Settings Settings
+	Traffic  Traffic
+	Disk     Disk
+	Texts    Texts
+	// Versions are those of each extension that the snapshot has and that can be
+	// installed.
+	Versions map[pg.Name][]ExtensionVersion
+	// Directories are the folders where tablespaces would be made, with what is
+	// wrong with each; "" is nothing.
+	Directories map[string]string
 }
 
 // Existing is a database that exists.
@@ -38,11 +52,22 @@ type Existing struct {
 	// Subscriptions that are enabled.
 	Subscriptions []pg.Name
 	Template      bool
+	// Size in bytes; only looked at where it would be replaced, 0 when unknown.
+	Size int64
 }
 
-// readTarget looks at the server. wanted are the names that the restore would
-// create.
-func readTarget(ctx context.Context, cfg postgres.Config, content *repo.Content, wanted []pg.Name) (*Target, error) {
+// inquiry is what planning asks the server about.
+type inquiry struct {
+	content *repo.Content
+	needs   map[*repo.Database]*Needs
+	request job.Restore
+	// wanted are the names that the restore would create.
+	wanted []pg.Name
+}
+
+// readTarget looks at the server. Its sessions are read-only, so that nothing
+// can be changed before the plan stands, and by a dry run not at all.
+func readTarget(ctx context.Context, cfg postgres.Config, q inquiry) (*Target, error) {
 	c, err := postgres.ConnectMaintenance(ctx, cfg, application)
 	if err != nil {
 		return nil, err
@@ -52,10 +77,17 @@ func readTarget(ctx context.Context, cfg postgres.Config, content *repo.Content,
 		Version: c.Version, Superuser: c.Superuser, Databases: map[pg.Name]Existing{}, Roles: map[pg.Name]bool{},
 		Tablespaces: map[pg.Name]bool{}, Extensions: map[pg.Name]string{}, Encodings: map[string]bool{}, Maintenance: c.Database,
 	}
-	if err := t.read(ctx, c, content); err != nil {
+	err = c.Apply(ctx, readOnly)
+	if err == nil {
+		err = t.read(ctx, c, q.content)
+	}
+	if err == nil {
+		err = t.readFacts(ctx, c, q)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("look at %s: %w", cfg, err)
 	}
-	for _, name := range wanted {
+	for _, name := range q.wanted {
 		if _, ok := t.Databases[name]; ok && name == postgres.DefaultMaintenance {
 			if err := t.lookInto(ctx, cfg, name); err != nil {
 				return nil, err
@@ -64,6 +96,9 @@ func readTarget(ctx context.Context, cfg postgres.Config, content *repo.Content,
 	}
 	return t, nil
 }
+
+// readOnly is what sessions that plan are under.
+var readOnly = []postgres.Setting{{Name: "default_transaction_read_only", Value: "on"}}
 
 func (t *Target) read(ctx context.Context, c *postgres.Conn, content *repo.Content) error {
 	err := c.Each(ctx, `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('block_size')::int8, current_user::text,
@@ -125,6 +160,9 @@ func (t *Target) lookInto(ctx context.Context, cfg postgres.Config, name pg.Name
 		return err
 	}
 	defer c.Close(ctx)
+	if err := c.Apply(ctx, readOnly); err != nil {
+		return err
+	}
 	var tests []string
 	for _, catalog := range []string{"pg_class", "pg_proc", "pg_type", "pg_namespace", "pg_extension", "pg_cast", "pg_operator", "pg_largeobject_metadata",
 		"pg_event_trigger", "pg_publication", "pg_foreign_server", "pg_foreign_data_wrapper", "pg_collation", "pg_language", "pg_default_acl"} {
