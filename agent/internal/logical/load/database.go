@@ -33,6 +33,10 @@ type restore struct {
 	problems []repo.Problem
 	verified map[*table]bool
 	rerouted map[*tree]bool
+	// seen, faults and difference are what compare sums up.
+	seen       Compared
+	faults     map[*table]TableResult
+	difference error
 }
 
 // database restores one database; see the package comment for the order of its
@@ -48,6 +52,7 @@ func (r *Restore) database(ctx context.Context, d *DatabasePlan, p *progress) (j
 		Database: d.Source.Name.Display(), Target: d.Target.Display(), Complete: err == nil, Tables: int64(d.Tables),
 		Rows: p.rows.Load(), PlainBytes: p.bytes.Load(), TablesVerified: int64(len(one.verified)), Duration: time.Since(p.started),
 	}
+	r.compared = append(r.compared, one.compare())
 	p.set(job.PhaseDone)
 	if err != nil {
 		err = fmt.Errorf("restore database %s: %w", d.Target.Display(), err)
@@ -116,6 +121,9 @@ func (r *restore) fill(ctx context.Context) error {
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if r.difference != nil {
+		return r.difference
 	}
 	if err := first.disableSubscriptions(ctx); err != nil {
 		return err

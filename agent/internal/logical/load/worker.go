@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -39,10 +40,15 @@ func (w *worker) work(ctx context.Context) error {
 		if n == nil || err != nil {
 			return err
 		}
+		began := time.Now()
 		err = w.do(ctx, n)
+		w.run.spend(n, time.Since(began))
 		late := err != nil && n.kind == nodeRun && ctx.Err() == nil && slices.Contains(lateCodes, postgres.Code(err))
 		if err != nil {
 			err = w.explain(n, err)
+			if !late && w.run.fault(n, err) {
+				err = nil
+			}
 		}
 		w.run.sched.done(n, err, late)
 		if err != nil && !late {
