@@ -58,7 +58,7 @@ func New(c Config, logs *logging.Logging) (*Agent, error) {
 }
 
 // Run is the agent's life. In this order: the lock on the state folder, the
-// identity (enrolled if there is none), the session; the reverse at the end. It
+// identity (enrolled if there is none), the removal of what drills have left, the session; the reverse at the end. It
 // returns nil when ctx ended it.
 func (a *Agent) Run(ctx context.Context) error {
 	unlock, err := a.lock()
@@ -88,6 +88,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer data.Close() //nolint:errcheck // nothing is lost with it
 
+	drills := ground(&a.config, data, holder, a.log)
+	defer drills.Close()
+	// Before any work: what a drill that was cut off has left may hold memory and disk.
+	if err := drills.Clear(); err != nil {
+		a.log.Error("what drills have left is not all removed", zap.Error(err))
+	}
 	instances := a.config.instances()
 	var names []string
 	for _, i := range instances {
@@ -95,8 +101,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	client := session.New(session.Options{
 		Controller: controller, Dial: a.dial, Identity: holder, IdentityPath: a.path(identityFile), State: state, Journal: jobs,
-		Inventor:  inventor{instances: instances, toolDirs: a.config.ToolDirs, dir: a.dir},
-		Executors: executors(&a.config, data), Allow: a.config.Allow, Instances: names, Workers: a.config.Workers,
+		Inventor:  inventor{instances: instances, toolDirs: a.config.ToolDirs, dir: a.dir, drills: drills},
+		Executors: executors(&a.config, data, drills), Allow: a.config.Allow, Instances: names, Workers: a.config.Workers,
 		Orphan: a.config.OrphanTimeout, SetLogLevel: a.logs.SetLevel, Build: version.Get(), Log: a.log,
 	})
 	a.log.Info("starting agent", zap.String("version", version.Get().String()), zap.Strings("instances", names),

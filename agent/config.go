@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -44,8 +45,23 @@ type Config struct {
 	// Instances the agent looks after; without any it is one, "main", reached as
 	// libpq would.
 	Instances []InstanceConfig `koanf:"instances"`
+	// Drill says where and how drills are held.
+	Drill DrillConfig `koanf:"drill"`
 	// Log says where and how much to log.
 	Log LogConfig `koanf:"log"`
+}
+
+// DrillConfig says where and how snapshots are restored to prove them.
+type DrillConfig struct {
+	// Dir is the folder below which each drill has one of its own.
+	Dir string `koanf:"dir"`
+	// User runs the throw-away server when the agent is root.
+	User string `koanf:"user"`
+	// Preload lists libraries that may be loaded at the server's start, when an
+	// extension of the same name is in the snapshot.
+	Preload []string `koanf:"preload"`
+	// MinFree is what must stay free on the file system of Dir.
+	MinFree config.Size `koanf:"min_free"`
 }
 
 // LogConfig says where and how much to log.
@@ -100,6 +116,7 @@ func DefaultConfig() Config {
 		Workers:        2, // a restore beside a backup
 		OrphanTimeout:  10 * time.Minute,
 		TransferMemory: 64 << 20,
+		Drill:          DrillConfig{Preload: []string{"pg_stat_statements", "pgaudit"}, MinFree: 1 << 30},
 		Log:            LogConfig{Level: "info", Format: "auto", MaxSize: 100 << 20, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
 	}
 }
@@ -130,6 +147,14 @@ func (c *Config) Validate() error {
 	if c.TransferMemory < 16<<20 {
 		bad("transfer_memory: %s: must be at least 16MiB", c.TransferMemory)
 	}
+	if c.Drill.Dir != "" && !filepath.IsAbs(c.Drill.Dir) {
+		bad("drill.dir %q: must be an absolute path", c.Drill.Dir)
+	}
+	for _, name := range c.Drill.Preload {
+		if name == "" || filepath.Base(name) != name {
+			bad("drill.preload: %q: must be the name of a library", name)
+		}
+	}
 	seen := map[string]bool{}
 	for i, instance := range c.Instances {
 		switch {
@@ -157,6 +182,18 @@ func validName(name string) bool {
 		}
 	}
 	return name != "" && len(name) <= 63
+}
+
+// drillDir gives the folder of drills. The server's user, who is another when the
+// agent is root, must get there, and must not get into the state folder.
+func (c *Config) drillDir() string {
+	switch {
+	case c.Drill.Dir != "":
+		return c.Drill.Dir
+	case os.Geteuid() == 0:
+		return strings.TrimSuffix(c.StateDir, "/") + "-drill"
+	}
+	return filepath.Join(c.StateDir, ownFolder, "drill")
 }
 
 // name gives the name to enroll under.

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/tuskvault/tuskvault/agent/internal/drill"
 	"github.com/tuskvault/tuskvault/agent/internal/host"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/agent/internal/session"
@@ -19,6 +21,7 @@ type inventor struct {
 	instances []postgres.Config
 	toolDirs  []string
 	dir       string
+	drills    *drill.Ground
 }
 
 // Inventory looks at all instances at once, so that one that does not answer
@@ -34,6 +37,13 @@ func (v inventor) Inventory(ctx context.Context) session.Inventory {
 	}
 	for _, t := range postgres.FindTools(ctx, "pg_dump", v.toolDirs).Found {
 		out.Tools = append(out.Tools, session.Tool{Name: t.Name, Path: t.Path, Version: int(t.Version)})
+	}
+	found := v.drills.Look(ctx)
+	out.Drill = session.DrillInventory{Refusal: found.Refusal, FreeDiskBytes: found.FreeDiskBytes}
+	for _, s := range found.Servers {
+		out.Tools = append(out.Tools, session.Tool{Name: "postgres", Path: filepath.Join(s.Folder, "postgres"), Version: int(s.Version)})
+		out.Drill.Servers = append(out.Drill.Servers, session.Server{Folder: s.Folder, Version: int(s.Version), Extensions: s.Extensions,
+			ExtensionsKnown: s.ExtensionsKnown, Amcheck: s.Amcheck != ""})
 	}
 	wg.Wait()
 	return out

@@ -29,7 +29,7 @@ func (j journal) Authorize(ctx context.Context, agent repo.AgentID, id repo.JobI
 		return ingest.Grant{}, err
 	}
 	out := ingest.Grant{Job: id, Fence: fence, Kind: ingest.KindBackup, Instance: g.Instance, Domain: g.Domain, Shared: g.Shared, SealEpoch: g.SealEpoch}
-	if g.Kind == catalog.JobRestore {
+	if g.Kind == catalog.JobRestore || g.Kind == catalog.JobDrill { // both read one snapshot
 		out.Kind, out.Domain, out.Snapshot, out.SnapshotInstance = ingest.KindRestore, g.Snapshot.Domain, g.Snapshot.ID, g.Snapshot.Instance
 	}
 	return out, nil

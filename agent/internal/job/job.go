@@ -27,6 +27,9 @@ const (
 	KindBackup Kind = "backup"
 	// KindRestore brings databases of a snapshot into an instance.
 	KindRestore Kind = "restore"
+	// KindDrill brings databases of a snapshot into a throw-away PostgreSQL, and
+	// proves them there.
+	KindDrill Kind = "drill"
 )
 
 // Job is one attempt of a job, as offered to this agent.
@@ -41,6 +44,8 @@ type Job struct {
 	Backup *Backup
 	// Restore is set when the kind is KindRestore.
 	Restore *Restore
+	// Drill is set when the kind is KindDrill.
+	Drill *Drill
 }
 
 // Kind tells which kind of work the job is, or "" when no kind is set.
@@ -50,6 +55,8 @@ func (j Job) Kind() Kind {
 		return KindBackup
 	case j.Restore != nil:
 		return KindRestore
+	case j.Drill != nil:
+		return KindDrill
 	}
 	return ""
 }
@@ -149,6 +156,35 @@ type Restore struct {
 	// restores; both 0 when there were none. For the plan's estimate only.
 	PastBytesPerSecond int64
 	PastRestores       int
+}
+
+// Drill says which snapshot to prove, and what must hold.
+type Drill struct {
+	// Snapshot to read.
+	Snapshot repo.JobID
+	// Databases to restore, in display form; empty means every database of the snapshot.
+	Databases []string
+	// Jobs is the number of parallel streams; 0 lets the agent choose.
+	Jobs int
+	// Assertions that must hold in the restored databases.
+	Assertions []Assertion
+	// Timeout bounds the whole; 0 means the agent's default.
+	Timeout time.Duration
+	// KeepGoing goes on with the other databases after one that did not pass.
+	KeepGoing bool
+}
+
+// Assertion is a query and what it must give: Expect as text, or, when that is
+// empty, a boolean that is true.
+type Assertion struct {
+	// Database in display form.
+	Database string
+	// Name for the report.
+	Name string
+	// SQL is one query that gives one value.
+	SQL string
+	// Expect is the value.
+	Expect string
 }
 
 // Mapping names one database to restore, in display form.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/report"
 )
 
 // Progress says how far an attempt is.
@@ -30,6 +31,8 @@ const (
 	PhaseIndexes    = "indexes"
 	PhaseChecking   = "checking"
 	PhaseStatistics = "statistics"
+	PhaseAmcheck    = "amcheck"
+	PhaseAssertions = "assertions"
 	PhaseDone       = "done"
 	PhaseFailed     = "failed"
 )
@@ -81,6 +84,8 @@ type Result struct {
 	Databases []DatabaseResult `json:"databases,omitempty"`
 	// Plan has the lines of a dry run.
 	Plan []string `json:"plan,omitempty"`
+	// Drill is the signed report of a drill.
+	Drill *report.Signed `json:"drill,omitempty"`
 	// Started and Ended bound the work. The session fills them in when they are zero.
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`

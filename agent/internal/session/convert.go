@@ -13,6 +13,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	drillreport "github.com/tuskvault/tuskvault/internal/report"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	"github.com/tuskvault/tuskvault/internal/version"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -85,6 +86,10 @@ func jobFromWire(m *tuskvaultv1.JobOffer) (job.Job, error) {
 		if j.Restore, err = restoreFromWire(w.Restore); err != nil {
 			return j, fmt.Errorf("offer of %s: %w", ref, err)
 		}
+	case *tuskvaultv1.JobOffer_Drill:
+		if j.Drill, err = drillFromWire(w.Drill); err != nil {
+			return j, fmt.Errorf("offer of %s: %w", ref, err)
+		}
 	default:
 		return j, nil // a kind of work that this agent has no words for
 	}
@@ -112,6 +117,21 @@ func restoreFromWire(m *tuskvaultv1.RestoreWork) (*job.Restore, error) {
 		r.Databases = append(r.Databases, job.Mapping{Source: d.GetSource(), Target: d.GetTarget()})
 	}
 	return r, nil
+}
+
+func drillFromWire(m *tuskvaultv1.DrillWork) (*job.Drill, error) {
+	id, err := repo.ParseID(m.GetSnapshotId())
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	d := &job.Drill{Snapshot: id, Databases: m.GetDatabases(), Jobs: int(m.GetJobs()), Timeout: m.GetTimeout().AsDuration(), KeepGoing: m.GetKeepGoing()}
+	if len(m.GetAssertions()) > drillreport.MaxAssertions {
+		return nil, fmt.Errorf("%d assertions, at most %d are taken: %w", len(m.GetAssertions()), drillreport.MaxAssertions, errs.Invalid)
+	}
+	for _, a := range m.GetAssertions() {
+		d.Assertions = append(d.Assertions, job.Assertion{Database: a.GetDatabase(), Name: a.GetName(), SQL: a.GetSql(), Expect: a.GetExpect()})
+	}
+	return d, nil
 }
 
 // grantFromWire reads keys. What is missing or of the wrong length is refused
@@ -221,6 +241,9 @@ func resultToWire(ref job.Ref, r job.Result) *tuskvaultv1.JobResult {
 	for _, l := range r.Plan {
 		m.Plan = append(m.Plan, text(l))
 	}
+	if s := r.Drill; s != nil {
+		m.Drill = &tuskvaultv1.DrillReport{Statement: s.Statement, Signature: s.Signature, Certificate: s.Certificate}
+	}
 	fit(m)
 	return m
 }
@@ -231,7 +254,7 @@ func fit(m *tuskvaultv1.JobResult) {
 	m.Problems = m.Problems[:min(problems, maxProblems-1)]
 	m.Databases = m.Databases[:min(databases, maxDatabases)]
 	m.Plan = m.Plan[:min(plan, maxPlan)]
-	for proto.Size(m) > maxResultSize {
+	for proto.Size(m) > maxResultSize && len(m.Problems)+len(m.Databases)+len(m.Plan) > 0 {
 		m.Plan, m.Problems = m.Plan[:len(m.Plan)/2], m.Problems[:len(m.Problems)*3/4]
 		m.Databases = m.Databases[:len(m.Databases)*7/8]
 	}

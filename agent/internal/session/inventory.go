@@ -24,6 +24,25 @@ type Inventory struct {
 	FreeDiskBytes   int64
 	Instances       []Instance
 	Tools           []Tool
+	Drill           DrillInventory
+}
+
+// DrillInventory tells where and with what drills can be held.
+type DrillInventory struct {
+	// Refusal says why none can be held, or is empty.
+	Refusal       string
+	FreeDiskBytes int64
+	Servers       []Server
+}
+
+// Server is an installation of server programs.
+type Server struct {
+	Folder  string
+	Version int
+	// Extensions that could be created; ExtensionsKnown tells whether those are all.
+	Extensions      []string
+	ExtensionsKnown bool
+	Amcheck         bool
 }
 
 // Instance describes one postmaster.
@@ -141,6 +160,9 @@ func (s *stock) put(m *tuskvaultv1.Inventory) {
 	// What always changes does not count as a change.
 	plain := proto.CloneOf(m)
 	plain.TakenTime, plain.FreeDiskBytes = nil, plain.FreeDiskBytes>>30
+	if d := plain.GetDrill(); d != nil {
+		d.FreeDiskBytes >>= 30
+	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(plain)
 	if err != nil {
 		s.log.Error("inventory not encoded", zap.Error(err))
@@ -203,6 +225,11 @@ func inventoryToWire(v Inventory) *tuskvaultv1.Inventory {
 		Processors: int32(v.Processors), MemoryBytes: v.MemoryBytes, FreeDiskBytes: v.FreeDiskBytes}
 	for _, t := range v.Tools {
 		m.Tools = append(m.Tools, &tuskvaultv1.Tool{Name: text(t.Name), Path: text(t.Path), VersionNum: int32(t.Version)})
+	}
+	m.Drill = &tuskvaultv1.DrillInventory{Refusal: text(v.Drill.Refusal), FreeDiskBytes: v.Drill.FreeDiskBytes}
+	for _, s := range v.Drill.Servers {
+		m.Drill.Servers = append(m.Drill.Servers, &tuskvaultv1.ServerInstallation{Folder: text(s.Folder), VersionNum: int32(s.Version),
+			Extensions: texts(s.Extensions), ExtensionsKnown: s.ExtensionsKnown, Amcheck: s.Amcheck})
 	}
 	for _, i := range v.Instances {
 		m.Instances = append(m.Instances, instanceToWire(i))

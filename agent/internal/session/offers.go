@@ -55,7 +55,7 @@ func (r rules) judge(j job.Job) error {
 			return fmt.Errorf("this agent's own configuration does not allow %q: %w", word, errs.Denied)
 		}
 	}
-	if name := instanceOf(j); !slices.Contains(r.instances, name) {
+	if name := instanceOf(j); j.Drill == nil && !slices.Contains(r.instances, name) {
 		return fmt.Errorf("this agent has no instance %q: %w", name, errs.NotFound)
 	}
 	return nil
@@ -75,11 +75,13 @@ func needs(j job.Job) []string {
 			words = append(words, AllowRestoreGlobals)
 		}
 		return words
+	case j.Drill != nil:
+		return []string{AllowDrill}
 	}
 	return nil
 }
 
-// instanceOf gives the instance that a job concerns.
+// instanceOf gives the instance that a job concerns, "" for a drill: it concerns none of this agent's.
 func instanceOf(j job.Job) string {
 	switch {
 	case j.Backup != nil:

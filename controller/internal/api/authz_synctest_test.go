@@ -88,7 +88,7 @@ func TestEveryMethodTakesWhoItsRowSaysAndNobodyElse(t *testing.T) {
 				return []string{admin}
 			case strings.Contains(method, "AgentService/"), strings.Contains(method, "ChunkService/"):
 				return []string{agent}
-			case strings.HasSuffix(method, "/StartBackup"), strings.HasSuffix(method, "/StartRestore"), strings.HasSuffix(method, "/CancelJob"):
+			case strings.HasSuffix(method, "/StartBackup"), strings.HasSuffix(method, "/StartRestore"), strings.HasSuffix(method, "/CancelJob"), strings.HasSuffix(method, "/VerifySnapshot"):
 				return []string{oper, admin}
 			case strings.HasSuffix(method, "/ListTokens"):
 				return []string{admin}

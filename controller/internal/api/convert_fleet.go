@@ -15,7 +15,7 @@ import (
 func toAgent(a catalog.Agent, live fleet.Presence, instances int) *tuskvaultv1.Agent {
 	out := &tuskvaultv1.Agent{Id: a.ID.String(), Name: a.Name, State: toAgentState(a, live), Labels: toLabels(a.Labels), EnrollTime: toTime(a.Enrolled),
 		LastSeenTime: toTime(a.LastSeen), Build: toBuild(a.Build), Address: a.Address, ClockSkew: durationpb.New(a.ClockSkew),
-		Instances: int32(min(instances, 1<<30)), Allow: a.Allow}
+		Instances: int32(min(instances, 1<<30)), Allow: a.Allow, Drills: a.Drills}
 	if !live.LastSeen.IsZero() {
 		out.LastSeenTime, out.ClockSkew = toTime(live.LastSeen), durationpb.New(live.ClockSkew)
 	}
@@ -74,6 +74,7 @@ func toInventory(v catalog.Inventory, instances []catalog.Instance) *tuskvaultv1
 	for _, t := range v.Tools {
 		out.Tools = append(out.Tools, &tuskvaultv1.Tool{Name: t.Name, Path: t.Path, VersionNum: t.Version})
 	}
+	out.Drill = toDrillInventory(v.Drill)
 	return out
 }
 
@@ -99,7 +100,8 @@ func toExtensions(list []catalog.Extension) []*tuskvaultv1.Extension {
 
 func fromInventory(v *tuskvaultv1.Inventory) fleet.Inventory {
 	out := fleet.Inventory{Host: catalog.Inventory{Taken: fromTime(v.GetTakenTime()), Hostname: v.GetHostname(), OperatingSystem: v.GetOperatingSystem(),
-		Processors: v.GetProcessors(), MemoryBytes: v.GetMemoryBytes(), FreeDiskBytes: v.GetFreeDiskBytes()}}
+		Processors: v.GetProcessors(), MemoryBytes: v.GetMemoryBytes(), FreeDiskBytes: v.GetFreeDiskBytes(),
+		Drill: fromDrillInventory(v.GetDrill())}}
 	for _, t := range v.GetTools() {
 		out.Host.Tools = append(out.Host.Tools, catalog.Tool{Name: t.GetName(), Path: t.GetPath(), Version: t.GetVersionNum()})
 	}

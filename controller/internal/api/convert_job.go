@@ -61,6 +61,8 @@ func toJobKind(k catalog.JobKind) tuskvaultv1.JobKind {
 		return tuskvaultv1.JobKind_JOB_KIND_BACKUP
 	case catalog.JobRestore:
 		return tuskvaultv1.JobKind_JOB_KIND_RESTORE
+	case catalog.JobDrill:
+		return tuskvaultv1.JobKind_JOB_KIND_DRILL
 	}
 	return tuskvaultv1.JobKind_JOB_KIND_UNSPECIFIED
 }
@@ -82,6 +84,9 @@ func toJob(j catalog.Job) *tuskvaultv1.Job {
 	}
 	if j.Restore != nil {
 		out.Restore = toRestoreWork(j.InstanceName, *j.Restore)
+	}
+	if j.Drill != nil {
+		out.Drill = toDrillWork(*j.Drill)
 	}
 	return out
 }
@@ -143,6 +148,9 @@ func toResult(ref job.Ref, r catalog.Result) *tuskvaultv1.JobResult {
 		Problems: toProblems(r.Problems), Plan: r.Plan, StartTime: toTime(r.Started), EndTime: toTime(r.Ended),
 		Stats: &tuskvaultv1.JobStats{Rows: s.Rows, PlainBytes: s.PlainBytes, Chunks: s.Chunks, NewChunks: s.NewChunks,
 			NewPlainBytes: s.NewPlainBytes, TransferredBytes: s.TransferredBytes, PeakMemoryBytes: s.PeakMemoryBytes}}
+	if r.DrillVerdict != "" {
+		out.Drill = &tuskvaultv1.DrillReport{JobId: ref.Job.String(), Verdict: r.DrillVerdict}
+	}
 	for _, d := range r.Databases {
 		out.Databases = append(out.Databases, &tuskvaultv1.DatabaseResult{Database: d.Database, Target: d.Target, Complete: d.Complete, Error: d.Error,
 			Tables: d.Tables, Rows: d.Rows, PlainBytes: d.PlainBytes, TablesVerified: d.TablesVerified, TablesCompared: d.TablesCompared,

@@ -64,7 +64,7 @@ func fromSessionResult(r *tuskvaultv1.JobResult) (fleet.Inbound, error) {
 		return nil, err
 	}
 	result.Fence = ref.Fence
-	return &fleet.Result{Ref: ref, Result: result}, nil
+	return &fleet.Result{Ref: ref, Result: result, Drill: fromDrillReport(r.GetDrill())}, nil
 }
 
 // toSession gives one message for an agent.
@@ -101,6 +101,10 @@ func toOffer(o *fleet.Offer) (*tuskvaultv1.SessionResponse, error) {
 		out.Work = &tuskvaultv1.JobOffer_Backup{Backup: toBackupWork(o.Instance.Name, *o.Job.Backup)}
 	case o.Job.Restore != nil:
 		out.Work = &tuskvaultv1.JobOffer_Restore{Restore: toRestoreWork(o.Instance.Name, *o.Job.Restore)}
+	case o.Job.Drill != nil:
+		work := toDrillWork(*o.Job.Drill)
+		work.Agent, work.Placement = "", nil // for people
+		out.Work = &tuskvaultv1.JobOffer_Drill{Drill: work}
 	default:
 		return nil, fmt.Errorf("offer job %s: it has nothing to do: %w", o.Ref.Job.Short(), errs.Corrupt)
 	}

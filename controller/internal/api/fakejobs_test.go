@@ -25,6 +25,7 @@ type fakeJobs struct {
 	newest   map[repo.JobID]repo.Fence
 	running  map[job.Ref]bool
 	results  map[job.Ref]catalog.Result
+	drills   map[job.Ref]*catalog.DrillReport
 	accepted []job.Ref
 	rejected map[job.Ref]string
 	lines    []catalog.LogLine
@@ -40,7 +41,7 @@ type fakeJobs struct {
 
 func newFakeJobs() *fakeJobs {
 	return &fakeJobs{queue: map[repo.AgentID][]job.Offer{}, owner: map[job.Ref]repo.AgentID{}, newest: map[repo.JobID]repo.Fence{},
-		running: map[job.Ref]bool{}, results: map[job.Ref]catalog.Result{}, rejected: map[job.Ref]string{},
+		running: map[job.Ref]bool{}, results: map[job.Ref]catalog.Result{}, drills: map[job.Ref]*catalog.DrillReport{}, rejected: map[job.Ref]string{},
 		progress: map[job.Ref]job.Progress{}, extended: map[job.Ref]time.Time{}, created: map[repo.JobID]job.Spec{}}
 }
 
@@ -143,7 +144,7 @@ func (f *fakeJobs) hangs() (goOn func()) {
 	return func() { close(hang) }
 }
 
-func (f *fakeJobs) Result(_ context.Context, agent repo.AgentID, ref job.Ref, r catalog.Result) error {
+func (f *fakeJobs) Result(_ context.Context, agent repo.AgentID, ref job.Ref, r catalog.Result, drill *catalog.DrillReport) error {
 	f.wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -158,7 +159,7 @@ func (f *fakeJobs) Result(_ context.Context, agent repo.AgentID, ref job.Ref, r 
 		return err
 	}
 	if _, dup := f.results[ref]; !dup {
-		f.results[ref] = r
+		f.results[ref], f.drills[ref] = r, drill
 	}
 	delete(f.running, ref)
 	return nil
@@ -202,7 +203,10 @@ func (f *fakeJobs) Create(_ context.Context, spec job.Spec) (catalog.Job, error)
 	if spec.Restore != nil {
 		kind = catalog.JobRestore
 	}
-	return catalog.Job{ID: spec.ID, Kind: kind, State: catalog.JobQueued, Instance: spec.Instance, Backup: spec.Backup, Restore: spec.Restore, CreatedBy: spec.By}, nil
+	if spec.Drill != nil {
+		kind = catalog.JobDrill
+	}
+	return catalog.Job{ID: spec.ID, Kind: kind, State: catalog.JobQueued, Instance: spec.Instance, Backup: spec.Backup, Restore: spec.Restore, Drill: spec.Drill, Agent: spec.Agent, CreatedBy: spec.By}, nil
 }
 
 func (f *fakeJobs) Cancel(_ context.Context, id repo.JobID, by, reason string) (catalog.Job, error) {

@@ -102,6 +102,9 @@ func (s *jobService) job(j catalog.Job) *tuskvaultv1.Job { return s.why(toJob(j)
 func (s *jobService) why(out *tuskvaultv1.Job, j catalog.Job) *tuskvaultv1.Job {
 	if j.State == catalog.JobQueued && out.GetMessage() == "" && !s.deps.Hub.Online(j.Agent) {
 		agent, _, _ := strings.Cut(j.InstanceName, "/")
+		if j.Drill != nil {
+			agent = j.Drill.AgentName
+		}
 		out.Message = "waits for agent " + agent + ", which is offline"
 	}
 	return out
@@ -175,7 +178,11 @@ func (s *jobService) GetJob(ctx context.Context, r *tuskvaultv1.GetJobRequest) (
 	if err != nil {
 		return nil, fmt.Errorf("show job: %w", err)
 	}
-	return &tuskvaultv1.GetJobResponse{Job: s.why(toView(v), v.Job)}, nil
+	out := s.why(toView(v), v.Job)
+	if err := s.withReport(ctx, out, v.Job); err != nil {
+		return nil, fmt.Errorf("show job: %w", err)
+	}
+	return &tuskvaultv1.GetJobResponse{Job: out}, nil
 }
 
 // WatchJob sends the job now and after changes, and ends after its terminal
@@ -187,7 +194,11 @@ func (s *jobService) WatchJob(r *tuskvaultv1.WatchJobRequest, stream grpc.Server
 		return fmt.Errorf("watch job: %w", err)
 	}
 	return s.deps.Jobs.Watch(stream.Context(), id, func(v job.View) error {
-		return stream.Send(&tuskvaultv1.WatchJobResponse{Job: s.why(toView(v), v.Job)})
+		out := s.why(toView(v), v.Job)
+		if err := s.withReport(stream.Context(), out, v.Job); err != nil {
+			return err
+		}
+		return stream.Send(&tuskvaultv1.WatchJobResponse{Job: out})
 	})
 }
 

@@ -46,6 +46,7 @@ var methods = map[string]callers{
 	tuskvaultv1.FleetService_ListAgents_FullMethodName:     viewers,
 	tuskvaultv1.FleetService_GetAgent_FullMethodName:       viewers,
 	tuskvaultv1.FleetService_SetAgentLabels_FullMethodName: admins,
+	tuskvaultv1.FleetService_SetAgentDrills_FullMethodName: admins,
 	tuskvaultv1.FleetService_RevokeAgent_FullMethodName:    admins,
 	tuskvaultv1.FleetService_ReplaceAgent_FullMethodName:   admins,
 	tuskvaultv1.FleetService_CreateToken_FullMethodName:    admins,
@@ -68,6 +69,8 @@ var methods = map[string]callers{
 	tuskvaultv1.SnapshotService_ListSnapshots_FullMethodName:      viewers,
 	tuskvaultv1.SnapshotService_GetSnapshot_FullMethodName:        viewers,
 	tuskvaultv1.SnapshotService_ListSnapshotTables_FullMethodName: viewers,
+	tuskvaultv1.SnapshotService_VerifySnapshot_FullMethodName:     operators,
+	tuskvaultv1.SnapshotService_ListDrillReports_FullMethodName:   viewers,
 
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,

@@ -31,11 +31,18 @@ func (s *snapshotService) ListSnapshots(ctx context.Context, r *tuskvaultv1.List
 	out := &tuskvaultv1.ListSnapshotsResponse{}
 	err = s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		rows, next, err := listSnapshots(tx, page, r.GetInstance(), selector)
+		if err != nil {
+			return err
+		}
 		for _, row := range rows {
-			out.Snapshots = append(out.Snapshots, toSnapshot(row))
+			drills, err := tx.Drills(row.ID)
+			if err != nil {
+				return err
+			}
+			out.Snapshots = append(out.Snapshots, verified(toSnapshot(row), drills))
 		}
 		out.Page = toPage(next)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
@@ -103,6 +110,9 @@ func (s *snapshotService) GetSnapshot(ctx context.Context, r *tuskvaultv1.GetSna
 		return nil, fmt.Errorf("show snapshot: %w", err)
 	}
 	out := &tuskvaultv1.GetSnapshotResponse{Snapshot: toSnapshot(snapshot), Problems: toContentProblems(content.Problems)}
+	if err := s.addDrills(ctx, out, snapshot); err != nil {
+		return nil, fmt.Errorf("show snapshot: %w", err)
+	}
 	if content.Logical == nil {
 		return out, nil
 	}

@@ -108,14 +108,16 @@ func TestEveryFieldOfEveryRecordComesBack(t *testing.T) {
 	agent, inv, token, instance := filled[catalog.Agent](t), filled[catalog.Inventory](t), filled[catalog.Token](t), filled[catalog.Instance](t)
 	token.ID = "0123456789ab"
 	cluster, operator, meta := filled[catalog.Cluster](t), filled[catalog.Operator](t), filled[catalog.Meta](t)
-	backup, restore := filled[catalog.Job](t), filled[catalog.Job](t)
-	backup.Kind, backup.Restore = catalog.JobBackup, nil
-	restore.Kind, restore.Backup, restore.ID = catalog.JobRestore, nil, repo.NewID()
+	backup, restore, drill := filled[catalog.Job](t), filled[catalog.Job](t), filled[catalog.Job](t)
+	backup.Kind, backup.Restore, backup.Drill = catalog.JobBackup, nil, nil
+	restore.Kind, restore.Backup, restore.Drill, restore.ID = catalog.JobRestore, nil, nil, repo.NewID()
+	drill.Kind, drill.Backup, drill.Restore = catalog.JobDrill, nil, nil
+	held, signed := filled[catalog.Drill](t), filled[catalog.DrillReport](t)
 	attempt, snapshot, pack := filled[catalog.Attempt](t), filled[catalog.Snapshot](t), filled[catalog.Pack](t)
 	line := filled[catalog.LogLine](t)
 	update(t, c, func(tx *catalog.Tx) error {
 		return errors.Join(tx.PutMeta(meta), tx.PutAgent(agent), tx.PutInventory(agent.ID, inv), tx.PutToken(token), tx.PutInstance(instance),
-			tx.PutCluster(cluster), tx.PutOperator(operator), tx.PutJob(backup), tx.PutJob(restore), tx.PutAttempt(attempt),
+			tx.PutCluster(cluster), tx.PutOperator(operator), tx.PutJob(backup), tx.PutJob(restore), tx.PutJob(drill), tx.PutDrill(held, signed), tx.PutAttempt(attempt),
 			tx.PutSnapshot(snapshot), tx.PutPack(pack), tx.AppendLog(backup.ID, line))
 	})
 	view(t, c, func(tx *catalog.Tx) error {
@@ -127,6 +129,12 @@ func TestEveryFieldOfEveryRecordComesBack(t *testing.T) {
 				t.Errorf("%s: %s", what, d)
 			}
 		}
+		gotDrill, err := tx.Job(drill.ID)
+		same("drill job", drill, gotDrill, err)
+		drills, err := tx.Drills(held.Snapshot)
+		same("drill", []catalog.Drill{held}, drills, err)
+		gotReport, err := tx.DrillReport(held.Snapshot, held.Job)
+		same("drill report", signed, gotReport, err)
 		gotMeta, err := tx.Meta()
 		same("meta", meta, gotMeta, err)
 		gotAgent, err := tx.Agent(agent.ID)

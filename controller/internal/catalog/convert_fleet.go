@@ -9,7 +9,7 @@ func toAgent(a Agent) *catalogpb.Agent {
 		Id: opaque(a.ID), Name: a.Name, State: catalogpb.AgentState(a.State), Labels: a.Labels,
 		Certificates: each(a.Certificates, toCertificate), Enrolled: stamp(a.Enrolled), LastSeen: stamp(a.LastSeen),
 		Revoked: stamp(a.Revoked), RevokedReason: a.RevokedReason, Build: toBuild(a.Build), Address: a.Address,
-		ClockSkew: span(a.ClockSkew), Allow: a.Allow, Witness: toWitness(a.Witness),
+		ClockSkew: span(a.ClockSkew), Allow: a.Allow, Witness: toWitness(a.Witness), Drills: a.Drills,
 	}
 }
 
@@ -19,6 +19,7 @@ func fromAgent(d *decoder, a *catalogpb.Agent) Agent {
 		Certificates: each(a.GetCertificates(), d.certificate), Enrolled: moment(a.GetEnrolled()), LastSeen: moment(a.GetLastSeen()),
 		Revoked: moment(a.GetRevoked()), RevokedReason: a.GetRevokedReason(), Build: fromBuild(a.GetBuild()), Address: a.GetAddress(),
 		ClockSkew: a.GetClockSkew().AsDuration(), Allow: a.GetAllow(), Witness: d.witness(a.GetWitness()),
+		Drills: a.GetDrills(),
 	}
 }
 
@@ -57,6 +58,11 @@ func toInventory(i Inventory) *catalogpb.Inventory {
 		Tools: each(i.Tools, func(t Tool) *catalogpb.Tool {
 			return &catalogpb.Tool{Name: t.Name, Path: t.Path, Version: t.Version}
 		}),
+		Drill: &catalogpb.DrillInventory{Refusal: i.Drill.Refusal, FreeDiskBytes: i.Drill.FreeDiskBytes,
+			Servers: each(i.Drill.Servers, func(s ServerInstallation) *catalogpb.ServerInstallation {
+				return &catalogpb.ServerInstallation{Folder: s.Folder, Version: s.Version, Extensions: s.Extensions,
+					ExtensionsKnown: s.ExtensionsKnown, Amcheck: s.Amcheck}
+			})},
 	}
 }
 
@@ -67,6 +73,11 @@ func fromInventory(_ *decoder, i *catalogpb.Inventory) Inventory {
 		Tools: each(i.GetTools(), func(t *catalogpb.Tool) Tool {
 			return Tool{Name: t.GetName(), Path: t.GetPath(), Version: t.GetVersion()}
 		}),
+		Drill: DrillInventory{Refusal: i.GetDrill().GetRefusal(), FreeDiskBytes: i.GetDrill().GetFreeDiskBytes(),
+			Servers: each(i.GetDrill().GetServers(), func(s *catalogpb.ServerInstallation) ServerInstallation {
+				return ServerInstallation{Folder: s.GetFolder(), Version: s.GetVersion(), Extensions: s.GetExtensions(),
+					ExtensionsKnown: s.GetExtensionsKnown(), Amcheck: s.GetAmcheck()}
+			})},
 	}
 }
 

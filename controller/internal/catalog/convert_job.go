@@ -18,6 +18,8 @@ func toJob(j Job) *catalogpb.Job {
 		p.Work = &catalogpb.Job_Backup{Backup: toBackup(j.Backup)}
 	case j.Restore != nil:
 		p.Work = &catalogpb.Job_Restore{Restore: toRestore(j.Restore)}
+	case j.Drill != nil:
+		p.Work = &catalogpb.Job_Drill{Drill: toDrillSpec(j.Drill)}
 	}
 	return p
 }
@@ -37,6 +39,9 @@ func fromJob(d *decoder, p *catalogpb.Job) Job {
 	}
 	if r := p.GetRestore(); r != nil {
 		j.Restore = d.restore(r)
+	}
+	if s := p.GetDrill(); s != nil {
+		j.Drill = d.drillSpec(s)
 	}
 	return j
 }
@@ -103,7 +108,7 @@ func toResult(r *Result) *catalogpb.Result {
 			return &catalogpb.DatabaseResult{Database: b.Database, Target: b.Target, Complete: b.Complete, Error: b.Error, Tables: b.Tables,
 				Rows: b.Rows, PlainBytes: b.PlainBytes, TablesVerified: b.TablesVerified, TablesCompared: b.TablesCompared, Duration: span(b.Duration)}
 		}),
-		Plan: r.Plan, Started: stamp(r.Started), Ended: stamp(r.Ended),
+		Plan: r.Plan, Started: stamp(r.Started), Ended: stamp(r.Ended), DrillVerdict: r.DrillVerdict,
 	}
 }
 
@@ -124,7 +129,7 @@ func fromResult(r *catalogpb.Result) *Result {
 				Rows: b.GetRows(), PlainBytes: b.GetPlainBytes(), TablesVerified: b.GetTablesVerified(), TablesCompared: b.GetTablesCompared(),
 				Duration: b.GetDuration().AsDuration()}
 		}),
-		Plan: r.GetPlan(), Started: moment(r.GetStarted()), Ended: moment(r.GetEnded()),
+		Plan: r.GetPlan(), Started: moment(r.GetStarted()), Ended: moment(r.GetEnded()), DrillVerdict: r.GetDrillVerdict(),
 	}
 }
 

@@ -163,7 +163,7 @@ func TestMigrationsRunOnceInOrderBehindACopy(t *testing.T) {
 	}
 	_ = old.Close()
 	_, err = catalog.Open(t.Context(), path, catalog.Options{})
-	wants(t, err, errs.Unsupported, "newer version (schema 4, this program knows 1)")
+	wants(t, err, errs.Unsupported, "newer version (schema 4, this program knows 2)")
 }
 
 func TestAFileThatIsNoCatalogIsRefusedWithItsReason(t *testing.T) {

@@ -36,7 +36,7 @@ func (tx *Tx) FindJob(prefix string) (Job, error) {
 
 // PutJob writes a job. What it is about never changes.
 func (tx *Tx) PutJob(j Job) error {
-	if j.ID.IsZero() || j.Instance.IsZero() || j.State < JobQueued || j.State > JobLost || (j.Backup == nil) == (j.Restore == nil) {
+	if j.ID.IsZero() || j.Instance.IsZero() || j.State < JobQueued || j.State > JobLost || j.works() != 1 {
 		return fmt.Errorf("job %s: without id, instance, state or work: %w", j.ID, errs.Invalid)
 	}
 	var wasTime, wasInstance, wasState []byte
@@ -55,6 +55,17 @@ func (tx *Tx) PutJob(j Job) error {
 		return err
 	}
 	return tx.put(bucketJobs, j.ID[:], toJob(j))
+}
+
+// works counts what the job is asked to do.
+func (j *Job) works() int {
+	n := 0
+	for _, set := range []bool{j.Backup != nil, j.Restore != nil, j.Drill != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 func jobTimeKey(j Job) []byte     { return join(newest(j.Created), j.ID[:]) }

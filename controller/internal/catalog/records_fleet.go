@@ -67,6 +67,8 @@ type Agent struct {
 	Allow []string
 	// Witness is the newest state of the repository it has reported.
 	Witness Witness
+	// Drills tells that an admin lets drills of snapshots of any domain be held there.
+	Drills bool
 }
 
 // MaxCertificates bounds the certificates kept for an agent or operator: the
@@ -119,6 +121,31 @@ type Inventory struct {
 	MemoryBytes, FreeDiskBytes int64
 	// Tools found.
 	Tools []Tool
+	// Drill is where and with what drills can be held.
+	Drill DrillInventory
+}
+
+// DrillInventory is what an agent found out about holding drills.
+type DrillInventory struct {
+	// Refusal says why none can be held, or is empty.
+	Refusal string
+	// FreeDiskBytes where they would be.
+	FreeDiskBytes int64
+	// Servers are the installations of server programs.
+	Servers []ServerInstallation
+}
+
+// ServerInstallation is one set of server programs.
+type ServerInstallation struct {
+	// Folder of initdb and postgres.
+	Folder string
+	// Version like server_version_num.
+	Version int32
+	// Extensions that could be created; ExtensionsKnown tells whether those are all.
+	Extensions      []string
+	ExtensionsKnown bool
+	// Amcheck tells whether pg_amcheck is there.
+	Amcheck bool
 }
 
 // Tool is a PostgreSQL client program.

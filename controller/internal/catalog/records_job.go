@@ -16,6 +16,8 @@ const (
 	JobBackup JobKind = 1
 	// JobRestore restores from one.
 	JobRestore JobKind = 2
+	// JobDrill proves one by restoring it into a throw-away PostgreSQL.
+	JobDrill JobKind = 3
 )
 
 // String gives the kind in words.
@@ -25,6 +27,8 @@ func (k JobKind) String() string {
 		return "backup"
 	case JobRestore:
 		return "restore"
+	case JobDrill:
+		return "drill"
 	}
 	return "unknown"
 }
@@ -113,11 +117,12 @@ func (s AttemptState) String() string {
 type Job struct {
 	// ID is client-chosen, and also the id of the snapshot that a backup makes.
 	ID repo.JobID
-	// Kind says which of Backup and Restore is set.
+	// Kind says which of Backup, Restore and Drill is set.
 	Kind JobKind
 	// State is how it stands.
 	State JobState
-	// Instance that works, and its agent.
+	// Instance that works, and its agent. Of a drill: the instance of the snapshot, and
+	// the agent where the drill is held.
 	Instance     repo.InstanceID
 	InstanceName string
 	Agent        repo.AgentID
@@ -125,6 +130,8 @@ type Job struct {
 	Backup *BackupSpec
 	// Restore is what was asked for.
 	Restore *RestoreSpec
+	// Drill is what was asked for.
+	Drill *DrillSpec
 	// SnapshotID is the snapshot it restores from or has made; zero while there is none.
 	SnapshotID repo.JobID
 	// Created, Started (first attempt) and Ended.
@@ -241,6 +248,9 @@ type Result struct {
 	Plan []string
 	// Started and Ended by the agent's clock.
 	Started, Ended time.Time
+	// DrillVerdict is that of a drill's report, empty when there was none. The report is a
+	// record of its own: see Tx.PutDrill.
+	DrillVerdict string
 }
 
 // MaxProblems bounds Result.Problems, MaxPlanLines Result.Plan and

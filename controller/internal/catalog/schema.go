@@ -16,7 +16,7 @@ import (
 // SchemaVersion is the version of the file's layout that this program writes.
 // A file of an older version is migrated forward when it is opened, one of a
 // newer version is refused.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // bucket names a bucket of the file. Names are stored, and are part of the
 // catalog log: never reuse one for something else.
@@ -36,6 +36,8 @@ const (
 	bucketSnapshots bucket = "snapshots" // snapshot id
 	bucketPacks     bucket = "packs"     // job id, pack id
 	bucketAudit     bucket = "audit"     // number
+	bucketDrills    bucket = "drills"    // snapshot id, job id
+	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -55,7 +57,7 @@ const (
 func allBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketOutbox, bucketShipping,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketOutbox, bucketShipping, bucketDrills, bucketReports,
 		indexAgentNames, indexTokenTimes, indexInstanceNames, indexJobTimes, indexJobStates, indexJobInstances,
 		indexSnapshotTimes, indexSnapshotInstances, indexPacksOpen,
 	}
@@ -65,7 +67,8 @@ func allBuckets() []bucket {
 // and packs say the same in the store by themselves, and job logs are too much.
 func (b bucket) exported() bool {
 	switch b {
-	case bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs, bucketAttempts, bucketAudit:
+	case bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs, bucketAttempts, bucketAudit,
+		bucketDrills, bucketReports:
 		return true
 	}
 	return false
@@ -85,7 +88,20 @@ type migration struct {
 }
 
 // migrations lists one step a version from 1 on, oldest first.
-func migrations() []migration { return nil }
+func migrations() []migration {
+	return []migration{
+		{from: 1, apply: func(tx *bbolt.Tx) error { return addBuckets(tx, bucketDrills, bucketReports) }},
+	}
+}
+
+func addBuckets(tx *bbolt.Tx, names ...bucket) error {
+	for _, name := range names {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func readSchema(tx *bbolt.Tx) (uint32, error) {
 	meta := tx.Bucket([]byte(bucketMeta))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/internal/report"
 )
 
 // Bounds of what one agent can make the catalog keep. Each is beyond what a
@@ -25,6 +26,8 @@ const (
 	maxExtensions    = 1000  // extensions of one database, or available ones
 	maxAllExtensions = 50000 // extensions of all databases of an instance together
 	maxTools         = 64    // dump tools of one host
+	maxServers       = 32    // installations of server programs of one host
+	maxCertificate   = 8192  // bytes of a certificate, or of a signature
 	maxAllow         = 16    // words of the agent's own file
 	maxProgress      = 1000  // databases in one progress report
 	maxBlocked       = 100   // blocked sessions in one progress report
@@ -86,6 +89,14 @@ func boundHost(v catalog.Inventory, notes *[]string) catalog.Inventory {
 		tools = append(tools, catalog.Tool{Name: clip(t.Name, maxName), Path: clip(t.Path, maxText), Version: t.Version})
 	}
 	v.Tools = tools
+	v.Drill.Refusal = clip(v.Drill.Refusal, maxText)
+	v.Drill.Servers = cut(v.Drill.Servers, maxServers, "server installations", notes)
+	var servers []catalog.ServerInstallation
+	for _, s := range v.Drill.Servers {
+		servers = append(servers, catalog.ServerInstallation{Folder: clip(s.Folder, maxText), Version: s.Version, Amcheck: s.Amcheck,
+			ExtensionsKnown: s.ExtensionsKnown && len(s.Extensions) <= maxExtensions, Extensions: boundList(s.Extensions, maxExtensions, maxName)})
+	}
+	v.Drill.Servers = servers
 	return v
 }
 
@@ -157,6 +168,15 @@ func within[T any](list []T, what string, notes *[]string, size func(T) int) []T
 		}
 	}
 	return list
+}
+
+// boundDrill drops a report that cannot be one: it is read by its own rules, and
+// only its size is looked at here. Nothing of it is cut, for it is signed.
+func boundDrill(r *catalog.DrillReport) *catalog.DrillReport {
+	if r == nil || len(r.Statement) > report.MaxBytes || len(r.Signature) > maxCertificate || len(r.Certificate) > maxCertificate {
+		return nil
+	}
+	return r
 }
 
 // boundResult shortens a result, and says in its last problem what was cut.

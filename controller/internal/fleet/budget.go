@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -77,8 +78,14 @@ func (h *Hub) spend(agent repo.AgentID, bytes int) bool {
 }
 
 // weight is about how many bytes an inventory takes in the catalog.
-func weight(instances []NamedInstance) int {
+func weight(host catalog.Inventory, instances []NamedInstance) int {
 	n := 4 << 10 // the host, and what a transaction costs
+	for _, s := range host.Drill.Servers {
+		n += 64 + len(s.Folder)
+		for _, x := range s.Extensions {
+			n += 4 + len(x)
+		}
+	}
 	for _, i := range instances {
 		n += 1 << 10
 		for _, d := range i.Databases {

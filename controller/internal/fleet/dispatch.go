@@ -64,7 +64,7 @@ func (s *session) grant(ctx context.Context, o job.Offer) (repo.Grant, error) {
 	switch o.Job.Kind {
 	case catalog.JobBackup:
 		return s.hub.deps.Keys.BackupGrant(ctx, o.Domain)
-	case catalog.JobRestore:
+	case catalog.JobRestore, catalog.JobDrill:
 		return s.hub.deps.Keys.RestoreGrant(ctx, o.Snapshot)
 	}
 	return repo.Grant{}, fmt.Errorf("job %s is of unknown kind %d", o.Job.ID, o.Job.Kind)

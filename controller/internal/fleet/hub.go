@@ -22,7 +22,7 @@ type Jobs interface {
 	Reject(ctx context.Context, agent repo.AgentID, ref job.Ref, reason string, retryable bool) error
 	Progress(agent repo.AgentID, ref job.Ref, p job.Progress) error
 	Log(ctx context.Context, agent repo.AgentID, ref job.Ref, lines ...catalog.LogLine) error
-	Result(ctx context.Context, agent repo.AgentID, ref job.Ref, r catalog.Result) error
+	Result(ctx context.Context, agent repo.AgentID, ref job.Ref, r catalog.Result, drill *catalog.DrillReport) error
 	ExtendLease(ctx context.Context, agent repo.AgentID, running []job.Ref) (abandon []job.Ref, err error)
 	Reconcile(ctx context.Context, agent repo.AgentID, running []job.Ref) (abandon []job.Ref, err error)
 }
@@ -33,7 +33,7 @@ type Keys interface {
 	NewDomain(ctx context.Context) (seal.DomainID, error)
 	// BackupGrant gives what a backup into the domain may use.
 	BackupGrant(ctx context.Context, domain seal.DomainID) (repo.Grant, error)
-	// RestoreGrant gives what a restore of the snapshot may use.
+	// RestoreGrant gives what a restore or a drill of the snapshot may use.
 	RestoreGrant(ctx context.Context, snapshot catalog.Snapshot) (repo.Grant, error)
 }
 

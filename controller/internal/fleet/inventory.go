@@ -74,7 +74,7 @@ func (s *session) tryInventory(ctx context.Context, inv *Inventory) error {
 	if err != nil || !changed {
 		return err
 	}
-	if !s.hub.spend(s.peer.Agent, weight(instances)) {
+	if !s.hub.spend(s.peer.Agent, weight(host, instances)) {
 		return errOverBudget
 	}
 	domains, err := s.makeDomains(ctx, missing)
@@ -173,7 +173,7 @@ func (s *session) changes(ctx context.Context, host catalog.Inventory, instances
 		}
 		// Empty lists are nil on both sides: bound… makes them so, the catalog reads them so.
 		fresh := old.Taken.Sub(host.Taken).Abs() < 10*time.Minute
-		old.Taken, old.FreeDiskBytes = host.Taken, host.FreeDiskBytes
+		old.Taken, old.FreeDiskBytes, old.Drill.FreeDiskBytes = host.Taken, host.FreeDiskBytes, host.Drill.FreeDiskBytes
 		changed = !fresh || !reflect.DeepEqual(old, host)
 		for _, i := range instances {
 			known, err := tx.InstanceByName(s.peer.Name, i.Name)

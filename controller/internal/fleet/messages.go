@@ -101,6 +101,8 @@ type LogLine struct {
 type Result struct {
 	Ref job.Ref
 	catalog.Result
+	// Drill is the signed report of a drill, nil when there is none.
+	Drill *catalog.DrillReport
 }
 
 func (*Hello) inbound()     {}

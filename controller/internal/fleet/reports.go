@@ -101,7 +101,7 @@ func (s *session) reject(ctx context.Context, m *Reject) error {
 // is not.
 func (s *session) result(ctx context.Context, m *Result) error {
 	s.answered(m.Ref)
-	err := s.hub.deps.Jobs.Result(ctx, s.peer.Agent, m.Ref, boundResult(m.Result))
+	err := s.hub.deps.Jobs.Result(ctx, s.peer.Agent, m.Ref, boundResult(m.Result), boundDrill(m.Drill))
 	if refused(err) {
 		s.foreign(ctx, m.Ref, "job.result", err)
 		if errors.Is(err, errs.Denied) || errors.Is(err, errs.Invalid) {

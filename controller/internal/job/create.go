@@ -15,7 +15,7 @@ import (
 // Create journals a job and queues it. The same spec again gives the same job,
 // however far it is; another spec under the same id is Conflict.
 func (m *Manager) Create(ctx context.Context, spec Spec) (catalog.Job, error) {
-	if spec.ID.IsZero() || (spec.Backup == nil) == (spec.Restore == nil) {
+	if spec.ID.IsZero() || spec.works() != 1 || (spec.Drill != nil) == spec.Agent.IsZero() {
 		return catalog.Job{}, fmt.Errorf("create job %s: without id or work: %w", spec.ID, errs.Invalid)
 	}
 	if m.unfinished() >= maxUnfinished {
@@ -50,6 +50,17 @@ func (m *Manager) Create(ctx context.Context, spec Spec) (catalog.Job, error) {
 	return job, nil
 }
 
+// works counts what is asked for.
+func (s *Spec) works() int {
+	n := 0
+	for _, set := range []bool{s.Backup != nil, s.Restore != nil, s.Drill != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
 func (m *Manager) unfinished() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -62,7 +73,11 @@ func describe(tx *catalog.Tx, spec Spec) (catalog.Job, error) {
 	if err != nil {
 		return catalog.Job{}, err
 	}
-	agent, err := tx.Agent(instance.Agent)
+	worker := instance.Agent
+	if spec.Drill != nil {
+		worker = spec.Agent
+	}
+	agent, err := tx.Agent(worker)
 	if err != nil {
 		return catalog.Job{}, err
 	}
@@ -71,7 +86,7 @@ func describe(tx *catalog.Tx, spec Spec) (catalog.Job, error) {
 	}
 	at := time.Now().UTC().Round(0)
 	j := catalog.Job{ID: spec.ID, Kind: catalog.JobBackup, State: catalog.JobQueued, Instance: instance.ID, InstanceName: instance.FullName(),
-		Agent: agent.ID, Backup: spec.Backup, Restore: spec.Restore, Created: at, CreatedBy: spec.By, NextAttempt: at}
+		Agent: agent.ID, Backup: spec.Backup, Restore: spec.Restore, Drill: spec.Drill, Created: at, CreatedBy: spec.By, NextAttempt: at}
 	if spec.Restore != nil {
 		j.Kind = catalog.JobRestore
 		if _, err := tx.Snapshot(spec.Restore.Snapshot); err != nil {
@@ -79,12 +94,23 @@ func describe(tx *catalog.Tx, spec Spec) (catalog.Job, error) {
 		}
 		j.SnapshotID = spec.Restore.Snapshot
 	}
+	if spec.Drill != nil {
+		j.Kind = catalog.JobDrill
+		s, err := tx.Snapshot(spec.Drill.Snapshot)
+		if err != nil {
+			return j, err
+		}
+		if s.Instance != instance.ID {
+			return j, fmt.Errorf("snapshot %s is not of instance %s: %w", s.ID, instance.FullName(), errs.Invalid)
+		}
+		j.SnapshotID = s.ID
+	}
 	return j, nil
 }
 
 // sameWork tells whether two jobs were asked for in the same words.
 func sameWork(a, b catalog.Job) bool {
-	if a.Kind != b.Kind || a.Instance != b.Instance {
+	if a.Kind != b.Kind || a.Instance != b.Instance || a.Agent != b.Agent {
 		return false
 	}
 	return reflect.DeepEqual(plain(a), plain(b))
@@ -101,6 +127,12 @@ func plain(j catalog.Job) any {
 		r := *j.Restore
 		r.Databases = filled(r.Databases)
 		return r
+	}
+	if j.Drill != nil {
+		d := *j.Drill
+		d.Databases, d.Assertions = filled(d.Databases), filled(d.Assertions)
+		d.AgentName, d.Placement = "", nil // how it was placed was not asked for
+		return d
 	}
 	return nil
 }

@@ -46,8 +46,8 @@ func (c *change) grant(g *Grant) error {
 	// A domain of its own is never given to another instance, so every other one
 	// is a cluster's.
 	g.Shared = c.attempt.Domain != i.OwnDomain
-	if c.job.Kind == catalog.JobRestore {
-		g.Snapshot, err = c.tx.Snapshot(c.job.Restore.Snapshot)
+	if c.job.Kind != catalog.JobBackup {
+		g.Snapshot, err = c.tx.Snapshot(c.job.SnapshotID)
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func (m *Manager) Lease(ctx context.Context, agent repo.AgentID) (Offer, bool, e
 func (m *Manager) candidates(agent repo.AgentID) []repo.JobID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	live := 0
+	live, drills := 0, 0
 	taken := make(map[repo.InstanceID]bool)
 	var ready []*entry
 	for _, e := range m.jobs {
@@ -51,7 +51,11 @@ func (m *Manager) candidates(agent repo.AgentID) []repo.JobID {
 		case e.agent != agent:
 		case e.live():
 			live++
-			taken[e.instance] = true
+			if e.kind == catalog.JobDrill {
+				drills++
+			} else {
+				taken[e.instance] = true
+			}
 		case e.state == catalog.JobQueued && !e.next.After(time.Now()):
 			ready = append(ready, e)
 		}
@@ -67,7 +71,7 @@ func (m *Manager) candidates(agent repo.AgentID) []repo.JobID {
 	})
 	var ids []repo.JobID
 	for _, e := range ready {
-		if !taken[e.instance] {
+		if e.kind == catalog.JobDrill && drills == 0 || e.kind != catalog.JobDrill && !taken[e.instance] {
 			ids = append(ids, e.id)
 		}
 	}
@@ -81,9 +85,13 @@ func (m *Manager) lease(ctx context.Context, agent repo.AgentID, id repo.JobID) 
 		return Offer{}, err
 	}
 	var o Offer
+	var withdrawn bool
 	job, err := m.change(ctx, id, func(c *change) error {
 		var err error
 		if o, err = c.offer(agent); err != nil {
+			return err
+		}
+		if withdrawn, err = c.withdrawn(); err != nil || withdrawn {
 			return err
 		}
 		if c.job.Kind == catalog.JobBackup && o.Domain != domain {
@@ -94,6 +102,9 @@ func (m *Manager) lease(ctx context.Context, agent repo.AgentID, id repo.JobID) 
 		}
 		return c.begin(&o, epoch)
 	})
+	if err == nil && withdrawn {
+		return Offer{}, fmt.Errorf("it has ended: %w", errs.Busy)
+	}
 	o.Job = job
 	return o, err
 }
@@ -133,9 +144,9 @@ func (c *change) offer(agent repo.AgentID) (Offer, error) {
 	if o.Instance, err = c.tx.Instance(c.job.Instance); err != nil {
 		return o, err
 	}
-	o.Domain = o.Instance.Domain
-	if c.job.Kind == catalog.JobRestore {
-		if o.Snapshot, err = c.tx.Snapshot(c.job.Restore.Snapshot); err != nil {
+	o.Domain, o.AgentName = o.Instance.Domain, a.Name
+	if c.job.Kind != catalog.JobBackup {
+		if o.Snapshot, err = c.tx.Snapshot(c.job.SnapshotID); err != nil {
 			return o, err
 		}
 		o.Domain = o.Snapshot.Domain
@@ -144,7 +155,9 @@ func (c *change) offer(agent repo.AgentID) (Offer, error) {
 }
 
 // free refuses an attempt while the instance or the agent has no room; the
-// transaction sees what memory may not have followed yet.
+// transaction sees what memory may not have followed yet. A drill touches nothing
+// of the instance, so it neither waits for its other jobs nor delays them; but an
+// agent holds one at a time, for the sake of its disk and memory.
 func (m *Manager) free(c *change) error {
 	live := 0
 	for j, err := range c.tx.JobsIn(catalog.JobLeased, catalog.JobRunning, catalog.JobCommitting, catalog.JobCommitted) {
@@ -152,7 +165,9 @@ func (m *Manager) free(c *change) error {
 		case err != nil:
 			return err
 		case j.Ending != 0 || j.Agent != c.job.Agent:
-		case j.Instance == c.job.Instance:
+		case j.Kind == catalog.JobDrill && c.job.Kind == catalog.JobDrill:
+			return fmt.Errorf("its agent holds a drill: %w", errs.Busy)
+		case j.Instance == c.job.Instance && j.Kind != catalog.JobDrill && c.job.Kind != catalog.JobDrill:
 			return fmt.Errorf("its instance is at work: %w", errs.Busy)
 		default:
 			live++
@@ -173,7 +188,7 @@ func (c *change) begin(o *Offer, epoch uint32) error {
 	if err := c.fire(EventLease, ""); err != nil {
 		return err
 	}
-	c.attempt = catalog.Attempt{Job: c.job.ID, Fence: fence, Agent: c.job.Agent, AgentName: o.Instance.AgentName, State: catalog.AttemptOffered,
+	c.attempt = catalog.Attempt{Job: c.job.ID, Fence: fence, Agent: c.job.Agent, AgentName: o.AgentName, State: catalog.AttemptOffered,
 		Domain: o.Domain, SealEpoch: epoch, Started: c.now}
 	c.job.Current = fence
 	c.job.Attempts++
@@ -185,7 +200,7 @@ func (c *change) begin(o *Offer, epoch uint32) error {
 	if err := c.tx.TrimAttempts(c.job.ID, keepAttempts-1); err != nil {
 		return err
 	}
-	return c.note("info", "attempt %s offered to agent %s", fence, o.Instance.AgentName)
+	return c.note("info", "attempt %s offered to agent %s", fence, o.AgentName)
 }
 
 // Accept notes that the agent takes the attempt.

@@ -91,7 +91,7 @@ func TestAForeignAgentGetsNothing(t *testing.T) {
 		ref := w.running()
 		w.refused(w.jobs.Accept(t.Context(), foreign, ref), errs.Denied)
 		w.refused(w.jobs.Reject(t.Context(), foreign, ref, "", true), errs.Denied)
-		w.refused(w.jobs.Result(t.Context(), foreign, ref, succeeded), errs.Denied)
+		w.refused(w.jobs.Result(t.Context(), foreign, ref, succeeded, nil), errs.Denied)
 		w.refused(w.jobs.Log(t.Context(), foreign, ref, catalog.LogLine{Message: "x"}), errs.Denied)
 		w.refused(w.jobs.Progress(foreign, ref, job.Progress{}), errs.Denied)
 		_, err := w.jobs.Authorize(t.Context(), foreign, ref)

@@ -50,11 +50,13 @@ func (m *Manager) Log(ctx context.Context, agent repo.AgentID, ref Ref, lines ..
 // Result journals the end of an attempt. It is idempotent: nil means that the
 // agent may forget the attempt. Conflict is the answer to a report of an attempt
 // that has been given up; it changes nothing, and the agent may forget it too.
-func (m *Manager) Result(ctx context.Context, agent repo.AgentID, ref Ref, r catalog.Result) error {
+// drill is the report of a drill, nil when there is none; see takeDrill.
+func (m *Manager) Result(ctx context.Context, agent repo.AgentID, ref Ref, r catalog.Result, drill *catalog.DrillReport) error {
 	if r.Outcome < catalog.OutcomeSucceeded || r.Outcome > catalog.OutcomeCanceled {
 		return fmt.Errorf("result of %s: outcome %d: %w", ref, r.Outcome, errs.Invalid)
 	}
 	r = bounded(r, ref.Fence)
+	found, unread := readDrill(drill)
 	var ask bool
 	_, err := m.change(ctx, ref.Job, func(c *change) error {
 		ask = false
@@ -71,6 +73,9 @@ func (m *Manager) Result(ctx context.Context, agent repo.AgentID, ref Ref, r cat
 			}
 			c.job.Result = &r // the figures of a snapshot whose job did not wait for them
 			return nil
+		}
+		if err := c.takeDrill(&r, drill, found, unread); err != nil {
+			return err
 		}
 		event, why := verdict(c.job, r)
 		c.job.Result = &r
@@ -89,8 +94,7 @@ func verdict(j catalog.Job, r catalog.Result) (Event, string) {
 	if why == "" {
 		why = firstProblem(r)
 	}
-	switch r.Outcome {
-	case catalog.OutcomeCanceled:
+	if r.Outcome == catalog.OutcomeCanceled {
 		if j.CancelRequested {
 			why = "canceled by " + j.CancelBy
 			if j.CancelReason != "" {
@@ -98,6 +102,11 @@ func verdict(j catalog.Job, r catalog.Result) (Event, string) {
 			}
 		}
 		return EventStopped, why
+	}
+	if j.Kind == catalog.JobDrill {
+		return drillVerdict(r, why)
+	}
+	switch r.Outcome {
 	case catalog.OutcomeFailed:
 		if r.Retryable {
 			return EventFailed, why

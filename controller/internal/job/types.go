@@ -64,9 +64,12 @@ type Spec struct {
 	ID repo.JobID
 	// Instance that works.
 	Instance repo.InstanceID
-	// Exactly one of Backup and Restore is set.
+	// Exactly one of Backup, Restore and Drill is set.
 	Backup  *catalog.BackupSpec
 	Restore *catalog.RestoreSpec
+	Drill   *catalog.DrillSpec
+	// Agent that holds a drill; the others are done by that of the instance.
+	Agent repo.AgentID
 	// By is the identity that asks.
 	By string
 }
@@ -77,11 +80,13 @@ type Offer struct {
 	Ref Ref
 	// Job with what to do.
 	Job catalog.Job
-	// Instance that works.
+	// Instance that works; of a drill that of the snapshot.
 	Instance catalog.Instance
+	// AgentName is that of the agent that works.
+	AgentName string
 	// Domain whose chunks the attempt may write or read.
 	Domain seal.DomainID
-	// Snapshot to restore from; zero for a backup.
+	// Snapshot to restore from, for a restore or a drill; zero for a backup.
 	Snapshot catalog.Snapshot
 }
 
@@ -94,13 +99,13 @@ type Grant struct {
 	// Agent and Instance that work.
 	Agent    repo.AgentID
 	Instance repo.InstanceID
-	// Domain whose chunks may be written (backup) or read (restore).
+	// Domain whose chunks may be written (backup) or read (restore, drill).
 	Domain seal.DomainID
 	// Shared tells that other instances have chunks in the domain.
 	Shared bool
 	// SealEpoch of the seal key that a backup was given; 0 when not known.
 	SealEpoch uint32
-	// Snapshot that may be read, for a restore.
+	// Snapshot that may be read, for a restore or a drill.
 	Snapshot catalog.Snapshot
 	// DryRun: the attempt changes nothing.
 	DryRun bool

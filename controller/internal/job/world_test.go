@@ -248,7 +248,7 @@ func (w *world) commit(ref job.Ref, complete bool) {
 }
 
 func (w *world) result(ref job.Ref, r catalog.Result) error {
-	return w.jobs.Result(w.t.Context(), w.agent, ref, r)
+	return w.jobs.Result(w.t.Context(), w.agent, ref, r, nil)
 }
 
 func (w *world) job(id repo.JobID) catalog.Job {

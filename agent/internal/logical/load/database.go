@@ -36,6 +36,10 @@ type restore struct {
 	verified map[*table]bool // equal: true when read back, false when compared on the way in
 	late     map[*table]bool // loaded, in part, after everything else
 	rerouted map[*tree]bool
+	// seen, faults and difference are what compare sums up.
+	seen       Compared
+	faults     map[*table]TableResult
+	difference error
 }
 
 // database restores one database; see the package comment for the order of its
@@ -58,6 +62,7 @@ func (r *Restore) database(ctx context.Context, d *DatabasePlan, p *progress) (j
 			result.TablesCompared++
 		}
 	}
+	r.compared = append(r.compared, one.compare())
 	p.set(job.PhaseDone)
 	if err != nil {
 		err = fmt.Errorf("restore database %s: %w", d.Target.Display(), err)
@@ -126,6 +131,9 @@ func (r *restore) fill(ctx context.Context) error {
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if r.difference != nil {
+		return r.difference
 	}
 	if err := first.disableSubscriptions(ctx); err != nil {
 		return err

@@ -38,6 +38,9 @@ type Options struct {
 	Transferred func() int64
 	// Memory of the server's host in bytes, 0 when unknown.
 	Memory int64
+	// CompareAll goes on with the other tables after one that differs. Its database
+	// fails in the end all the same.
+	CompareAll bool
 }
 
 // Jobs gives the number of parallel sessions for a request: what was asked for,
@@ -57,6 +60,8 @@ type Restore struct {
 	plan    *Plan
 	jobs    int
 	rows    []*progress
+	// compared has an element for each database whose restore has ended.
+	compared []Compared
 }
 
 // Prepare reads what is needed of the snapshot (archives, chunk lists, facts of
@@ -127,9 +132,11 @@ func (r *Restore) Plan() *Plan { return r.plan }
 // Outcome is what a restore did.
 type Outcome struct {
 	Databases []job.DatabaseResult
-	Problems  []repo.Problem
-	Rows      int64
-	Bytes     int64
+	// Compared has what was found in the tables of each of Databases.
+	Compared []Compared
+	Problems []repo.Problem
+	Rows     int64
+	Bytes    int64
 	// Err is the first failure, nil when every database is complete and equal.
 	Err error
 }
@@ -170,6 +177,7 @@ func (r *Restore) Run(ctx context.Context) Outcome {
 			}
 		}
 	}
+	out.Compared = r.compared
 	return out
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -39,12 +40,17 @@ func (w *worker) work(ctx context.Context) error {
 		if n == nil || err != nil {
 			return err
 		}
+		began := time.Now()
 		ended := w.run.progress.begin(n)
 		err = w.do(ctx, n)
 		ended(err)
+		w.run.spend(n, time.Since(began))
 		late := err != nil && n.kind == nodeRun && ctx.Err() == nil && slices.Contains(lateCodes, postgres.Code(err))
 		if err != nil {
 			err = w.explain(n, err)
+			if !late && w.run.fault(n, err) {
+				err = nil
+			}
 		}
 		if late {
 			w.run.putOff(n.table)

@@ -167,7 +167,9 @@ type Agent struct {
 	// What its own file lets it do.
 	Allow []string `protobuf:"bytes,13,rep,name=allow,proto3" json:"allow,omitempty"`
 	// Newest state of the repository it has reported.
-	Witness       *Witness `protobuf:"bytes,14,opt,name=witness,proto3" json:"witness,omitempty"`
+	Witness *Witness `protobuf:"bytes,14,opt,name=witness,proto3" json:"witness,omitempty"`
+	// Whether drills of snapshots of any domain may be held there.
+	Drills        bool `protobuf:"varint,15,opt,name=drills,proto3" json:"drills,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +300,13 @@ func (x *Agent) GetWitness() *Witness {
 		return x.Witness
 	}
 	return nil
+}
+
+func (x *Agent) GetDrills() bool {
+	if x != nil {
+		return x.Drills
+	}
+	return false
 }
 
 // Certificate is a certificate that was issued.
@@ -535,7 +544,9 @@ type Inventory struct {
 	// Free bytes of the agent's state folder.
 	FreeDiskBytes int64 `protobuf:"varint,6,opt,name=free_disk_bytes,json=freeDiskBytes,proto3" json:"free_disk_bytes,omitempty"`
 	// Client programs found.
-	Tools         []*Tool `protobuf:"bytes,7,rep,name=tools,proto3" json:"tools,omitempty"`
+	Tools []*Tool `protobuf:"bytes,7,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Where and with what drills can be held.
+	Drill         *DrillInventory `protobuf:"bytes,20,opt,name=drill,proto3" json:"drill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,6 +630,159 @@ func (x *Inventory) GetTools() []*Tool {
 	return nil
 }
 
+func (x *Inventory) GetDrill() *DrillInventory {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+// DrillInventory is what an agent found out about holding drills.
+type DrillInventory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why none can be held.
+	Refusal string `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Free bytes where they would be.
+	FreeDiskBytes int64 `protobuf:"varint,2,opt,name=free_disk_bytes,json=freeDiskBytes,proto3" json:"free_disk_bytes,omitempty"`
+	// Installations of server programs.
+	Servers       []*ServerInstallation `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillInventory) Reset() {
+	*x = DrillInventory{}
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillInventory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillInventory) ProtoMessage() {}
+
+func (x *DrillInventory) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillInventory.ProtoReflect.Descriptor instead.
+func (*DrillInventory) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrillInventory) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *DrillInventory) GetFreeDiskBytes() int64 {
+	if x != nil {
+		return x.FreeDiskBytes
+	}
+	return 0
+}
+
+func (x *DrillInventory) GetServers() []*ServerInstallation {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// ServerInstallation is one set of server programs.
+type ServerInstallation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Folder.
+	Folder string `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	// Version like server_version_num.
+	Version int32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Extensions that could be created.
+	Extensions []string `protobuf:"bytes,3,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	// Whether those are all.
+	ExtensionsKnown bool `protobuf:"varint,4,opt,name=extensions_known,json=extensionsKnown,proto3" json:"extensions_known,omitempty"`
+	// Whether pg_amcheck is there.
+	Amcheck       bool `protobuf:"varint,5,opt,name=amcheck,proto3" json:"amcheck,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerInstallation) Reset() {
+	*x = ServerInstallation{}
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerInstallation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerInstallation) ProtoMessage() {}
+
+func (x *ServerInstallation) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerInstallation.ProtoReflect.Descriptor instead.
+func (*ServerInstallation) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ServerInstallation) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *ServerInstallation) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ServerInstallation) GetExtensions() []string {
+	if x != nil {
+		return x.Extensions
+	}
+	return nil
+}
+
+func (x *ServerInstallation) GetExtensionsKnown() bool {
+	if x != nil {
+		return x.ExtensionsKnown
+	}
+	return false
+}
+
+func (x *ServerInstallation) GetAmcheck() bool {
+	if x != nil {
+		return x.Amcheck
+	}
+	return false
+}
+
 // Tool is a PostgreSQL client program.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -634,7 +798,7 @@ type Tool struct {
 
 func (x *Tool) Reset() {
 	*x = Tool{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +810,7 @@ func (x *Tool) String() string {
 func (*Tool) ProtoMessage() {}
 
 func (x *Tool) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +823,7 @@ func (x *Tool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tool.ProtoReflect.Descriptor instead.
 func (*Tool) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Tool) GetName() string {
@@ -714,7 +878,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +890,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +903,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Token) GetId() string {
@@ -852,7 +1016,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1028,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1041,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Instance) GetId() []byte {
@@ -997,7 +1161,7 @@ type InstanceInventory struct {
 
 func (x *InstanceInventory) Reset() {
 	*x = InstanceInventory{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1173,7 @@ func (x *InstanceInventory) String() string {
 func (*InstanceInventory) ProtoMessage() {}
 
 func (x *InstanceInventory) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1186,7 @@ func (x *InstanceInventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceInventory.ProtoReflect.Descriptor instead.
 func (*InstanceInventory) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InstanceInventory) GetReachable() bool {
@@ -1134,7 +1298,7 @@ type DatabaseInventory struct {
 
 func (x *DatabaseInventory) Reset() {
 	*x = DatabaseInventory{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1310,7 @@ func (x *DatabaseInventory) String() string {
 func (*DatabaseInventory) ProtoMessage() {}
 
 func (x *DatabaseInventory) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1323,7 @@ func (x *DatabaseInventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseInventory.ProtoReflect.Descriptor instead.
 func (*DatabaseInventory) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DatabaseInventory) GetName() string {
@@ -1231,7 +1395,7 @@ type Extension struct {
 
 func (x *Extension) Reset() {
 	*x = Extension{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1407,7 @@ func (x *Extension) String() string {
 func (*Extension) ProtoMessage() {}
 
 func (x *Extension) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1420,7 @@ func (x *Extension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extension.ProtoReflect.Descriptor instead.
 func (*Extension) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Extension) GetName() string {
@@ -1290,7 +1454,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1466,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1479,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Cluster) GetName() string {
@@ -1367,7 +1531,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1543,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1556,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Operator) GetName() string {
@@ -1441,7 +1605,7 @@ var File_tuskvault_catalog_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	" tuskvault/catalog/v1/fleet.proto\x12\x14tuskvault.catalog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x05\n" +
+	" tuskvault/catalog/v1/fleet.proto\x12\x14tuskvault.catalog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x05\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
@@ -1458,7 +1622,8 @@ const file_tuskvault_catalog_v1_fleet_proto_rawDesc = "" +
 	"\n" +
 	"clock_skew\x18\f \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x14\n" +
 	"\x05allow\x18\r \x03(\tR\x05allow\x127\n" +
-	"\awitness\x18\x0e \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\awitness\x1a9\n" +
+	"\awitness\x18\x0e \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\awitness\x12\x16\n" +
+	"\x06drills\x18\x0f \x01(\bR\x06drills\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
@@ -1480,7 +1645,7 @@ const file_tuskvault_catalog_v1_fleet_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\x12.\n" +
-	"\x04seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\"\xa1\x02\n" +
+	"\x04seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\"\xdd\x02\n" +
 	"\tInventory\x120\n" +
 	"\x05taken\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05taken\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12)\n" +
@@ -1490,7 +1655,20 @@ const file_tuskvault_catalog_v1_fleet_proto_rawDesc = "" +
 	"processors\x12!\n" +
 	"\fmemory_bytes\x18\x05 \x01(\x03R\vmemoryBytes\x12&\n" +
 	"\x0ffree_disk_bytes\x18\x06 \x01(\x03R\rfreeDiskBytes\x120\n" +
-	"\x05tools\x18\a \x03(\v2\x1a.tuskvault.catalog.v1.ToolR\x05tools\"H\n" +
+	"\x05tools\x18\a \x03(\v2\x1a.tuskvault.catalog.v1.ToolR\x05tools\x12:\n" +
+	"\x05drill\x18\x14 \x01(\v2$.tuskvault.catalog.v1.DrillInventoryR\x05drill\"\x96\x01\n" +
+	"\x0eDrillInventory\x12\x18\n" +
+	"\arefusal\x18\x01 \x01(\tR\arefusal\x12&\n" +
+	"\x0ffree_disk_bytes\x18\x02 \x01(\x03R\rfreeDiskBytes\x12B\n" +
+	"\aservers\x18\x03 \x03(\v2(.tuskvault.catalog.v1.ServerInstallationR\aservers\"\xab\x01\n" +
+	"\x12ServerInstallation\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\x12\x1e\n" +
+	"\n" +
+	"extensions\x18\x03 \x03(\tR\n" +
+	"extensions\x12)\n" +
+	"\x10extensions_known\x18\x04 \x01(\bR\x0fextensionsKnown\x12\x18\n" +
+	"\aamcheck\x18\x05 \x01(\bR\aamcheck\"H\n" +
 	"\x04Tool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
@@ -1602,7 +1780,7 @@ func file_tuskvault_catalog_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_tuskvault_catalog_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_tuskvault_catalog_v1_fleet_proto_goTypes = []any{
 	(AgentState)(0),               // 0: tuskvault.catalog.v1.AgentState
 	(Role)(0),                     // 1: tuskvault.catalog.v1.Role
@@ -1611,54 +1789,58 @@ var file_tuskvault_catalog_v1_fleet_proto_goTypes = []any{
 	(*Build)(nil),                 // 4: tuskvault.catalog.v1.Build
 	(*Witness)(nil),               // 5: tuskvault.catalog.v1.Witness
 	(*Inventory)(nil),             // 6: tuskvault.catalog.v1.Inventory
-	(*Tool)(nil),                  // 7: tuskvault.catalog.v1.Tool
-	(*Token)(nil),                 // 8: tuskvault.catalog.v1.Token
-	(*Instance)(nil),              // 9: tuskvault.catalog.v1.Instance
-	(*InstanceInventory)(nil),     // 10: tuskvault.catalog.v1.InstanceInventory
-	(*DatabaseInventory)(nil),     // 11: tuskvault.catalog.v1.DatabaseInventory
-	(*Extension)(nil),             // 12: tuskvault.catalog.v1.Extension
-	(*Cluster)(nil),               // 13: tuskvault.catalog.v1.Cluster
-	(*Operator)(nil),              // 14: tuskvault.catalog.v1.Operator
-	nil,                           // 15: tuskvault.catalog.v1.Agent.LabelsEntry
-	nil,                           // 16: tuskvault.catalog.v1.Token.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*DrillInventory)(nil),        // 7: tuskvault.catalog.v1.DrillInventory
+	(*ServerInstallation)(nil),    // 8: tuskvault.catalog.v1.ServerInstallation
+	(*Tool)(nil),                  // 9: tuskvault.catalog.v1.Tool
+	(*Token)(nil),                 // 10: tuskvault.catalog.v1.Token
+	(*Instance)(nil),              // 11: tuskvault.catalog.v1.Instance
+	(*InstanceInventory)(nil),     // 12: tuskvault.catalog.v1.InstanceInventory
+	(*DatabaseInventory)(nil),     // 13: tuskvault.catalog.v1.DatabaseInventory
+	(*Extension)(nil),             // 14: tuskvault.catalog.v1.Extension
+	(*Cluster)(nil),               // 15: tuskvault.catalog.v1.Cluster
+	(*Operator)(nil),              // 16: tuskvault.catalog.v1.Operator
+	nil,                           // 17: tuskvault.catalog.v1.Agent.LabelsEntry
+	nil,                           // 18: tuskvault.catalog.v1.Token.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_tuskvault_catalog_v1_fleet_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.catalog.v1.Agent.state:type_name -> tuskvault.catalog.v1.AgentState
-	15, // 1: tuskvault.catalog.v1.Agent.labels:type_name -> tuskvault.catalog.v1.Agent.LabelsEntry
+	17, // 1: tuskvault.catalog.v1.Agent.labels:type_name -> tuskvault.catalog.v1.Agent.LabelsEntry
 	3,  // 2: tuskvault.catalog.v1.Agent.certificates:type_name -> tuskvault.catalog.v1.Certificate
-	17, // 3: tuskvault.catalog.v1.Agent.enrolled:type_name -> google.protobuf.Timestamp
-	17, // 4: tuskvault.catalog.v1.Agent.last_seen:type_name -> google.protobuf.Timestamp
-	17, // 5: tuskvault.catalog.v1.Agent.revoked:type_name -> google.protobuf.Timestamp
+	19, // 3: tuskvault.catalog.v1.Agent.enrolled:type_name -> google.protobuf.Timestamp
+	19, // 4: tuskvault.catalog.v1.Agent.last_seen:type_name -> google.protobuf.Timestamp
+	19, // 5: tuskvault.catalog.v1.Agent.revoked:type_name -> google.protobuf.Timestamp
 	4,  // 6: tuskvault.catalog.v1.Agent.build:type_name -> tuskvault.catalog.v1.Build
-	18, // 7: tuskvault.catalog.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
+	20, // 7: tuskvault.catalog.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
 	5,  // 8: tuskvault.catalog.v1.Agent.witness:type_name -> tuskvault.catalog.v1.Witness
-	17, // 9: tuskvault.catalog.v1.Certificate.issued:type_name -> google.protobuf.Timestamp
-	17, // 10: tuskvault.catalog.v1.Certificate.expires:type_name -> google.protobuf.Timestamp
-	17, // 11: tuskvault.catalog.v1.Witness.seen:type_name -> google.protobuf.Timestamp
-	17, // 12: tuskvault.catalog.v1.Inventory.taken:type_name -> google.protobuf.Timestamp
-	7,  // 13: tuskvault.catalog.v1.Inventory.tools:type_name -> tuskvault.catalog.v1.Tool
-	16, // 14: tuskvault.catalog.v1.Token.labels:type_name -> tuskvault.catalog.v1.Token.LabelsEntry
-	17, // 15: tuskvault.catalog.v1.Token.created:type_name -> google.protobuf.Timestamp
-	17, // 16: tuskvault.catalog.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	17, // 17: tuskvault.catalog.v1.Token.used:type_name -> google.protobuf.Timestamp
-	17, // 18: tuskvault.catalog.v1.Instance.first_seen:type_name -> google.protobuf.Timestamp
-	17, // 19: tuskvault.catalog.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
-	10, // 20: tuskvault.catalog.v1.Instance.inventory:type_name -> tuskvault.catalog.v1.InstanceInventory
-	11, // 21: tuskvault.catalog.v1.InstanceInventory.databases:type_name -> tuskvault.catalog.v1.DatabaseInventory
-	12, // 22: tuskvault.catalog.v1.InstanceInventory.available_extensions:type_name -> tuskvault.catalog.v1.Extension
-	12, // 23: tuskvault.catalog.v1.DatabaseInventory.extensions:type_name -> tuskvault.catalog.v1.Extension
-	17, // 24: tuskvault.catalog.v1.Cluster.created:type_name -> google.protobuf.Timestamp
-	1,  // 25: tuskvault.catalog.v1.Operator.role:type_name -> tuskvault.catalog.v1.Role
-	3,  // 26: tuskvault.catalog.v1.Operator.certificates:type_name -> tuskvault.catalog.v1.Certificate
-	17, // 27: tuskvault.catalog.v1.Operator.created:type_name -> google.protobuf.Timestamp
-	17, // 28: tuskvault.catalog.v1.Operator.revoked:type_name -> google.protobuf.Timestamp
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	19, // 9: tuskvault.catalog.v1.Certificate.issued:type_name -> google.protobuf.Timestamp
+	19, // 10: tuskvault.catalog.v1.Certificate.expires:type_name -> google.protobuf.Timestamp
+	19, // 11: tuskvault.catalog.v1.Witness.seen:type_name -> google.protobuf.Timestamp
+	19, // 12: tuskvault.catalog.v1.Inventory.taken:type_name -> google.protobuf.Timestamp
+	9,  // 13: tuskvault.catalog.v1.Inventory.tools:type_name -> tuskvault.catalog.v1.Tool
+	7,  // 14: tuskvault.catalog.v1.Inventory.drill:type_name -> tuskvault.catalog.v1.DrillInventory
+	8,  // 15: tuskvault.catalog.v1.DrillInventory.servers:type_name -> tuskvault.catalog.v1.ServerInstallation
+	18, // 16: tuskvault.catalog.v1.Token.labels:type_name -> tuskvault.catalog.v1.Token.LabelsEntry
+	19, // 17: tuskvault.catalog.v1.Token.created:type_name -> google.protobuf.Timestamp
+	19, // 18: tuskvault.catalog.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	19, // 19: tuskvault.catalog.v1.Token.used:type_name -> google.protobuf.Timestamp
+	19, // 20: tuskvault.catalog.v1.Instance.first_seen:type_name -> google.protobuf.Timestamp
+	19, // 21: tuskvault.catalog.v1.Instance.last_seen:type_name -> google.protobuf.Timestamp
+	12, // 22: tuskvault.catalog.v1.Instance.inventory:type_name -> tuskvault.catalog.v1.InstanceInventory
+	13, // 23: tuskvault.catalog.v1.InstanceInventory.databases:type_name -> tuskvault.catalog.v1.DatabaseInventory
+	14, // 24: tuskvault.catalog.v1.InstanceInventory.available_extensions:type_name -> tuskvault.catalog.v1.Extension
+	14, // 25: tuskvault.catalog.v1.DatabaseInventory.extensions:type_name -> tuskvault.catalog.v1.Extension
+	19, // 26: tuskvault.catalog.v1.Cluster.created:type_name -> google.protobuf.Timestamp
+	1,  // 27: tuskvault.catalog.v1.Operator.role:type_name -> tuskvault.catalog.v1.Role
+	3,  // 28: tuskvault.catalog.v1.Operator.certificates:type_name -> tuskvault.catalog.v1.Certificate
+	19, // 29: tuskvault.catalog.v1.Operator.created:type_name -> google.protobuf.Timestamp
+	19, // 30: tuskvault.catalog.v1.Operator.revoked:type_name -> google.protobuf.Timestamp
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_fleet_proto_init() }
@@ -1672,7 +1854,7 @@ func file_tuskvault_catalog_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_fleet_proto_rawDesc), len(file_tuskvault_catalog_v1_fleet_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

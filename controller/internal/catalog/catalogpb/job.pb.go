@@ -33,6 +33,8 @@ const (
 	JobKind_JOB_KIND_BACKUP JobKind = 1
 	// Restores from one.
 	JobKind_JOB_KIND_RESTORE JobKind = 2
+	// Proves one in a throw-away PostgreSQL.
+	JobKind_JOB_KIND_DRILL JobKind = 3
 )
 
 // Enum value maps for JobKind.
@@ -41,11 +43,13 @@ var (
 		0: "JOB_KIND_UNSPECIFIED",
 		1: "JOB_KIND_BACKUP",
 		2: "JOB_KIND_RESTORE",
+		3: "JOB_KIND_DRILL",
 	}
 	JobKind_value = map[string]int32{
 		"JOB_KIND_UNSPECIFIED": 0,
 		"JOB_KIND_BACKUP":      1,
 		"JOB_KIND_RESTORE":     2,
+		"JOB_KIND_DRILL":       3,
 	}
 )
 
@@ -367,7 +371,7 @@ type Job struct {
 	Instance []byte `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Name of the instance when the job was made.
 	InstanceName string `protobuf:"bytes,5,opt,name=instance_name,json=instanceName,proto3" json:"instance_name,omitempty"`
-	// Agent of the instance, 16 bytes.
+	// Agent that works, 16 bytes: that of the instance, except for drills.
 	Agent []byte `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What was asked for.
 	//
@@ -375,6 +379,7 @@ type Job struct {
 	//
 	//	*Job_Backup
 	//	*Job_Restore
+	//	*Job_Drill
 	Work isJob_Work `protobuf_oneof:"work"`
 	// Snapshot it restores from or has made.
 	SnapshotId []byte `protobuf:"bytes,9,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
@@ -509,6 +514,15 @@ func (x *Job) GetRestore() *RestoreSpec {
 	return nil
 }
 
+func (x *Job) GetDrill() *DrillSpec {
+	if x != nil {
+		if x, ok := x.Work.(*Job_Drill); ok {
+			return x.Drill
+		}
+	}
+	return nil
+}
+
 func (x *Job) GetSnapshotId() []byte {
 	if x != nil {
 		return x.SnapshotId
@@ -635,9 +649,16 @@ type Job_Restore struct {
 	Restore *RestoreSpec `protobuf:"bytes,8,opt,name=restore,proto3,oneof"`
 }
 
+type Job_Drill struct {
+	// A drill.
+	Drill *DrillSpec `protobuf:"bytes,30,opt,name=drill,proto3,oneof"`
+}
+
 func (*Job_Backup) isJob_Work() {}
 
 func (*Job_Restore) isJob_Work() {}
+
+func (*Job_Drill) isJob_Work() {}
 
 // BackupSpec says what to back up.
 type BackupSpec struct {
@@ -848,6 +869,379 @@ func (x *RestoreSpec) GetNoAnalyze() bool {
 	return false
 }
 
+// DrillSpec says which snapshot to prove, and what must hold.
+type DrillSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Snapshot, 16 bytes.
+	Snapshot []byte `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Databases; empty means all.
+	Databases []string `protobuf:"bytes,2,rep,name=databases,proto3" json:"databases,omitempty"`
+	// Parallel streams.
+	Jobs int32 `protobuf:"varint,3,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// What must hold.
+	Assertions []*Assertion `protobuf:"bytes,4,rep,name=assertions,proto3" json:"assertions,omitempty"`
+	// Longest time.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Whether to go on after a database that did not pass.
+	KeepGoing bool `protobuf:"varint,6,opt,name=keep_going,json=keepGoing,proto3" json:"keep_going,omitempty"`
+	// Name of the agent that was chosen.
+	AgentName string `protobuf:"bytes,7,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
+	// Why that one and none of the others.
+	Placement     []string `protobuf:"bytes,8,rep,name=placement,proto3" json:"placement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillSpec) Reset() {
+	*x = DrillSpec{}
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillSpec) ProtoMessage() {}
+
+func (x *DrillSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillSpec.ProtoReflect.Descriptor instead.
+func (*DrillSpec) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DrillSpec) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *DrillSpec) GetDatabases() []string {
+	if x != nil {
+		return x.Databases
+	}
+	return nil
+}
+
+func (x *DrillSpec) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *DrillSpec) GetAssertions() []*Assertion {
+	if x != nil {
+		return x.Assertions
+	}
+	return nil
+}
+
+func (x *DrillSpec) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *DrillSpec) GetKeepGoing() bool {
+	if x != nil {
+		return x.KeepGoing
+	}
+	return false
+}
+
+func (x *DrillSpec) GetAgentName() string {
+	if x != nil {
+		return x.AgentName
+	}
+	return ""
+}
+
+func (x *DrillSpec) GetPlacement() []string {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Assertion is a query and what it must give.
+type Assertion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Database.
+	Database string `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// Name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The query.
+	Sql string `protobuf:"bytes,3,opt,name=sql,proto3" json:"sql,omitempty"`
+	// The value; empty means a boolean that is true.
+	Expect        string `protobuf:"bytes,4,opt,name=expect,proto3" json:"expect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Assertion) Reset() {
+	*x = Assertion{}
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Assertion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Assertion) ProtoMessage() {}
+
+func (x *Assertion) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Assertion.ProtoReflect.Descriptor instead.
+func (*Assertion) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Assertion) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Assertion) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Assertion) GetSql() string {
+	if x != nil {
+		return x.Sql
+	}
+	return ""
+}
+
+func (x *Assertion) GetExpect() string {
+	if x != nil {
+		return x.Expect
+	}
+	return ""
+}
+
+// Drill is the result of one drill.
+type Drill struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Snapshot, 16 bytes.
+	Snapshot []byte `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Job, 16 bytes.
+	Job []byte `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	// Attempt.
+	Fence *Fence `protobuf:"bytes,3,opt,name=fence,proto3" json:"fence,omitempty"`
+	// Agent that held it, 16 bytes.
+	Agent []byte `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Its name.
+	AgentName string `protobuf:"bytes,5,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
+	// Verdict.
+	Verdict string `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// Whether it passed without pg_amcheck.
+	WithoutAmcheck bool `protobuf:"varint,7,opt,name=without_amcheck,json=withoutAmcheck,proto3" json:"without_amcheck,omitempty"`
+	// Whether every database of the snapshot was in it.
+	Whole bool `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`
+	// When it ended, by the agent's clock.
+	Ended *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
+	// When the report arrived.
+	Received      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=received,proto3" json:"received,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drill) Reset() {
+	*x = Drill{}
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drill) ProtoMessage() {}
+
+func (x *Drill) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drill.ProtoReflect.Descriptor instead.
+func (*Drill) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Drill) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *Drill) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Drill) GetFence() *Fence {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *Drill) GetAgent() []byte {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *Drill) GetAgentName() string {
+	if x != nil {
+		return x.AgentName
+	}
+	return ""
+}
+
+func (x *Drill) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Drill) GetWithoutAmcheck() bool {
+	if x != nil {
+		return x.WithoutAmcheck
+	}
+	return false
+}
+
+func (x *Drill) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *Drill) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *Drill) GetReceived() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
+// DrillReport is the signed report of a drill.
+type DrillReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The signed bytes.
+	Statement []byte `protobuf:"bytes,1,opt,name=statement,proto3" json:"statement,omitempty"`
+	// The signature over them.
+	Signature []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	// Certificate of the key that signed, DER.
+	Certificate   []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillReport) Reset() {
+	*x = DrillReport{}
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillReport) ProtoMessage() {}
+
+func (x *DrillReport) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
+func (*DrillReport) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DrillReport) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *DrillReport) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *DrillReport) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // DatabaseMapping is one database to restore.
 type DatabaseMapping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -861,7 +1255,7 @@ type DatabaseMapping struct {
 
 func (x *DatabaseMapping) Reset() {
 	*x = DatabaseMapping{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1267,7 @@ func (x *DatabaseMapping) String() string {
 func (*DatabaseMapping) ProtoMessage() {}
 
 func (x *DatabaseMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1280,7 @@ func (x *DatabaseMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseMapping.ProtoReflect.Descriptor instead.
 func (*DatabaseMapping) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DatabaseMapping) GetSource() string {
@@ -934,7 +1328,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1340,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1353,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Attempt) GetJob() []byte {
@@ -1061,14 +1455,16 @@ type Result struct {
 	// When the work began, by the agent's clock.
 	Started *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started,proto3" json:"started,omitempty"`
 	// When it ended, by the agent's clock.
-	Ended         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended,proto3" json:"ended,omitempty"`
+	Ended *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Verdict of a drill; the report itself is a record of its own.
+	DrillVerdict  string `protobuf:"bytes,11,opt,name=drill_verdict,json=drillVerdict,proto3" json:"drill_verdict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1476,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1489,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Result) GetFence() *Fence {
@@ -1166,6 +1562,13 @@ func (x *Result) GetEnded() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Result) GetDrillVerdict() string {
+	if x != nil {
+		return x.DrillVerdict
+	}
+	return ""
+}
+
 // Problem is one thing that went wrong.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1185,7 +1588,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1600,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1613,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Problem) GetError() bool {
@@ -1271,7 +1674,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1686,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1699,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Stats) GetRows() int64 {
@@ -1377,7 +1780,7 @@ type DatabaseResult struct {
 
 func (x *DatabaseResult) Reset() {
 	*x = DatabaseResult{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1792,7 @@ func (x *DatabaseResult) String() string {
 func (*DatabaseResult) ProtoMessage() {}
 
 func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1805,7 @@ func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseResult.ProtoReflect.Descriptor instead.
 func (*DatabaseResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DatabaseResult) GetDatabase() string {
@@ -1494,7 +1897,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1909,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1922,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogLine) GetNumber() uint64 {
@@ -1564,7 +1967,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\x1etuskvault/catalog/v1/job.proto\x12\x14tuskvault.catalog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x05Fence\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\acounter\x18\x02 \x01(\x04R\acounter\"\xf3\a\n" +
+	"\acounter\x18\x02 \x01(\x04R\acounter\"\xac\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.tuskvault.catalog.v1.JobKindR\x04kind\x124\n" +
@@ -1573,7 +1976,8 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\rinstance_name\x18\x05 \x01(\tR\finstanceName\x12\x14\n" +
 	"\x05agent\x18\x06 \x01(\fR\x05agent\x12:\n" +
 	"\x06backup\x18\a \x01(\v2 .tuskvault.catalog.v1.BackupSpecH\x00R\x06backup\x12=\n" +
-	"\arestore\x18\b \x01(\v2!.tuskvault.catalog.v1.RestoreSpecH\x00R\arestore\x12\x1f\n" +
+	"\arestore\x18\b \x01(\v2!.tuskvault.catalog.v1.RestoreSpecH\x00R\arestore\x127\n" +
+	"\x05drill\x18\x1e \x01(\v2\x1f.tuskvault.catalog.v1.DrillSpecH\x00R\x05drill\x12\x1f\n" +
 	"\vsnapshot_id\x18\t \x01(\fR\n" +
 	"snapshotId\x124\n" +
 	"\acreated\x18\n" +
@@ -1614,7 +2018,42 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\aglobals\x18\a \x01(\bR\aglobals\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
-	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"A\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"\xab\x02\n" +
+	"\tDrillSpec\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1c\n" +
+	"\tdatabases\x18\x02 \x03(\tR\tdatabases\x12\x12\n" +
+	"\x04jobs\x18\x03 \x01(\x05R\x04jobs\x12?\n" +
+	"\n" +
+	"assertions\x18\x04 \x03(\v2\x1f.tuskvault.catalog.v1.AssertionR\n" +
+	"assertions\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
+	"\n" +
+	"keep_going\x18\x06 \x01(\bR\tkeepGoing\x12\x1d\n" +
+	"\n" +
+	"agent_name\x18\a \x01(\tR\tagentName\x12\x1c\n" +
+	"\tplacement\x18\b \x03(\tR\tplacement\"e\n" +
+	"\tAssertion\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03sql\x18\x03 \x01(\tR\x03sql\x12\x16\n" +
+	"\x06expect\x18\x04 \x01(\tR\x06expect\"\xe0\x02\n" +
+	"\x05Drill\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\fR\x03job\x121\n" +
+	"\x05fence\x18\x03 \x01(\v2\x1b.tuskvault.catalog.v1.FenceR\x05fence\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\fR\x05agent\x12\x1d\n" +
+	"\n" +
+	"agent_name\x18\x05 \x01(\tR\tagentName\x12\x18\n" +
+	"\averdict\x18\x06 \x01(\tR\averdict\x12'\n" +
+	"\x0fwithout_amcheck\x18\a \x01(\bR\x0ewithoutAmcheck\x12\x14\n" +
+	"\x05whole\x18\b \x01(\bR\x05whole\x120\n" +
+	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x126\n" +
+	"\breceived\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\breceived\"k\n" +
+	"\vDrillReport\x12\x1c\n" +
+	"\tstatement\x18\x01 \x01(\fR\tstatement\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\"A\n" +
 	"\x0fDatabaseMapping\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\"\x93\x03\n" +
@@ -1633,7 +2072,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	" \x01(\fR\n" +
 	"objectHash\x12\x1d\n" +
 	"\n" +
-	"seal_epoch\x18\v \x01(\rR\tsealEpoch\"\xd6\x03\n" +
+	"seal_epoch\x18\v \x01(\rR\tsealEpoch\"\xfb\x03\n" +
 	"\x06Result\x121\n" +
 	"\x05fence\x18\x01 \x01(\v2\x1b.tuskvault.catalog.v1.FenceR\x05fence\x127\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1d.tuskvault.catalog.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -1645,7 +2084,8 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\x04plan\x18\b \x03(\tR\x04plan\x124\n" +
 	"\astarted\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
 	"\x05ended\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\"\x7f\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12#\n" +
+	"\rdrill_verdict\x18\v \x01(\tR\fdrillVerdict\"\x7f\n" +
 	"\aProblem\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\bR\x05error\x12\x1a\n" +
 	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12\x16\n" +
@@ -1680,11 +2120,12 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\x05fence\x18\x02 \x01(\v2\x1b.tuskvault.catalog.v1.FenceR\x05fence\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05level\x18\x04 \x01(\tR\x05level\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage*N\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage*b\n" +
 	"\aJobKind\x12\x18\n" +
 	"\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fJOB_KIND_BACKUP\x10\x01\x12\x14\n" +
-	"\x10JOB_KIND_RESTORE\x10\x02*\xf6\x01\n" +
+	"\x10JOB_KIND_RESTORE\x10\x02\x12\x12\n" +
+	"\x0eJOB_KIND_DRILL\x10\x03*\xf6\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10JOB_STATE_QUEUED\x10\x01\x12\x14\n" +
@@ -1729,7 +2170,7 @@ func file_tuskvault_catalog_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tuskvault_catalog_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tuskvault_catalog_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_tuskvault_catalog_v1_job_proto_goTypes = []any{
 	(JobKind)(0),                  // 0: tuskvault.catalog.v1.JobKind
 	(JobState)(0),                 // 1: tuskvault.catalog.v1.JobState
@@ -1739,50 +2180,60 @@ var file_tuskvault_catalog_v1_job_proto_goTypes = []any{
 	(*Job)(nil),                   // 5: tuskvault.catalog.v1.Job
 	(*BackupSpec)(nil),            // 6: tuskvault.catalog.v1.BackupSpec
 	(*RestoreSpec)(nil),           // 7: tuskvault.catalog.v1.RestoreSpec
-	(*DatabaseMapping)(nil),       // 8: tuskvault.catalog.v1.DatabaseMapping
-	(*Attempt)(nil),               // 9: tuskvault.catalog.v1.Attempt
-	(*Result)(nil),                // 10: tuskvault.catalog.v1.Result
-	(*Problem)(nil),               // 11: tuskvault.catalog.v1.Problem
-	(*Stats)(nil),                 // 12: tuskvault.catalog.v1.Stats
-	(*DatabaseResult)(nil),        // 13: tuskvault.catalog.v1.DatabaseResult
-	(*LogLine)(nil),               // 14: tuskvault.catalog.v1.LogLine
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*DrillSpec)(nil),             // 8: tuskvault.catalog.v1.DrillSpec
+	(*Assertion)(nil),             // 9: tuskvault.catalog.v1.Assertion
+	(*Drill)(nil),                 // 10: tuskvault.catalog.v1.Drill
+	(*DrillReport)(nil),           // 11: tuskvault.catalog.v1.DrillReport
+	(*DatabaseMapping)(nil),       // 12: tuskvault.catalog.v1.DatabaseMapping
+	(*Attempt)(nil),               // 13: tuskvault.catalog.v1.Attempt
+	(*Result)(nil),                // 14: tuskvault.catalog.v1.Result
+	(*Problem)(nil),               // 15: tuskvault.catalog.v1.Problem
+	(*Stats)(nil),                 // 16: tuskvault.catalog.v1.Stats
+	(*DatabaseResult)(nil),        // 17: tuskvault.catalog.v1.DatabaseResult
+	(*LogLine)(nil),               // 18: tuskvault.catalog.v1.LogLine
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_tuskvault_catalog_v1_job_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.catalog.v1.Job.kind:type_name -> tuskvault.catalog.v1.JobKind
 	1,  // 1: tuskvault.catalog.v1.Job.state:type_name -> tuskvault.catalog.v1.JobState
 	6,  // 2: tuskvault.catalog.v1.Job.backup:type_name -> tuskvault.catalog.v1.BackupSpec
 	7,  // 3: tuskvault.catalog.v1.Job.restore:type_name -> tuskvault.catalog.v1.RestoreSpec
-	15, // 4: tuskvault.catalog.v1.Job.created:type_name -> google.protobuf.Timestamp
-	15, // 5: tuskvault.catalog.v1.Job.started:type_name -> google.protobuf.Timestamp
-	15, // 6: tuskvault.catalog.v1.Job.ended:type_name -> google.protobuf.Timestamp
-	4,  // 7: tuskvault.catalog.v1.Job.current:type_name -> tuskvault.catalog.v1.Fence
-	15, // 8: tuskvault.catalog.v1.Job.next_attempt:type_name -> google.protobuf.Timestamp
-	10, // 9: tuskvault.catalog.v1.Job.result:type_name -> tuskvault.catalog.v1.Result
-	1,  // 10: tuskvault.catalog.v1.Job.ending:type_name -> tuskvault.catalog.v1.JobState
-	16, // 11: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
-	16, // 12: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
-	8,  // 13: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
-	4,  // 14: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
-	2,  // 15: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
-	15, // 16: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	15, // 17: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
-	4,  // 18: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
-	3,  // 19: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
-	11, // 20: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
-	12, // 21: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
-	13, // 22: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
-	15, // 23: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
-	15, // 24: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
-	16, // 25: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	4,  // 26: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
-	15, // 27: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	8,  // 4: tuskvault.catalog.v1.Job.drill:type_name -> tuskvault.catalog.v1.DrillSpec
+	19, // 5: tuskvault.catalog.v1.Job.created:type_name -> google.protobuf.Timestamp
+	19, // 6: tuskvault.catalog.v1.Job.started:type_name -> google.protobuf.Timestamp
+	19, // 7: tuskvault.catalog.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	4,  // 8: tuskvault.catalog.v1.Job.current:type_name -> tuskvault.catalog.v1.Fence
+	19, // 9: tuskvault.catalog.v1.Job.next_attempt:type_name -> google.protobuf.Timestamp
+	14, // 10: tuskvault.catalog.v1.Job.result:type_name -> tuskvault.catalog.v1.Result
+	1,  // 11: tuskvault.catalog.v1.Job.ending:type_name -> tuskvault.catalog.v1.JobState
+	20, // 12: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
+	20, // 13: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
+	12, // 14: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
+	9,  // 15: tuskvault.catalog.v1.DrillSpec.assertions:type_name -> tuskvault.catalog.v1.Assertion
+	20, // 16: tuskvault.catalog.v1.DrillSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 17: tuskvault.catalog.v1.Drill.fence:type_name -> tuskvault.catalog.v1.Fence
+	19, // 18: tuskvault.catalog.v1.Drill.ended:type_name -> google.protobuf.Timestamp
+	19, // 19: tuskvault.catalog.v1.Drill.received:type_name -> google.protobuf.Timestamp
+	4,  // 20: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
+	2,  // 21: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
+	19, // 22: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	19, // 23: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	4,  // 24: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
+	3,  // 25: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
+	15, // 26: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
+	16, // 27: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
+	17, // 28: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
+	19, // 29: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
+	19, // 30: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
+	20, // 31: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	4,  // 32: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
+	19, // 33: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_job_proto_init() }
@@ -1793,6 +2244,7 @@ func file_tuskvault_catalog_v1_job_proto_init() {
 	file_tuskvault_catalog_v1_job_proto_msgTypes[1].OneofWrappers = []any{
 		(*Job_Backup)(nil),
 		(*Job_Restore)(nil),
+		(*Job_Drill)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1800,7 +2252,7 @@ func file_tuskvault_catalog_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_job_proto_rawDesc), len(file_tuskvault_catalog_v1_job_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

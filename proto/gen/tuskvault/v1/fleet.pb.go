@@ -106,7 +106,9 @@ type Agent struct {
 	// Number of its instances.
 	Instances int32 `protobuf:"varint,11,opt,name=instances,proto3" json:"instances,omitempty"`
 	// What its own file lets it do.
-	Allow         []string `protobuf:"bytes,12,rep,name=allow,proto3" json:"allow,omitempty"`
+	Allow []string `protobuf:"bytes,12,rep,name=allow,proto3" json:"allow,omitempty"`
+	// Whether drills of snapshots of any domain may be held there.
+	Drills        bool `protobuf:"varint,20,opt,name=drills,proto3" json:"drills,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +225,13 @@ func (x *Agent) GetAllow() []string {
 		return x.Allow
 	}
 	return nil
+}
+
+func (x *Agent) GetDrills() bool {
+	if x != nil {
+		return x.Drills
+	}
+	return false
 }
 
 // Instance is one PostgreSQL server an agent looks after.
@@ -800,6 +809,107 @@ func (x *SetAgentLabelsResponse) GetAgent() *Agent {
 	return nil
 }
 
+// SetAgentDrillsRequest changes an agent's role.
+type SetAgentDrillsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name, id or unique prefix of the id.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Whether drills of snapshots of any domain may be held there.
+	Drills        bool `protobuf:"varint,2,opt,name=drills,proto3" json:"drills,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAgentDrillsRequest) Reset() {
+	*x = SetAgentDrillsRequest{}
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAgentDrillsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAgentDrillsRequest) ProtoMessage() {}
+
+func (x *SetAgentDrillsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAgentDrillsRequest.ProtoReflect.Descriptor instead.
+func (*SetAgentDrillsRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetAgentDrillsRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *SetAgentDrillsRequest) GetDrills() bool {
+	if x != nil {
+		return x.Drills
+	}
+	return false
+}
+
+// SetAgentDrillsResponse is the changed agent.
+type SetAgentDrillsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAgentDrillsResponse) Reset() {
+	*x = SetAgentDrillsResponse{}
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAgentDrillsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAgentDrillsResponse) ProtoMessage() {}
+
+func (x *SetAgentDrillsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAgentDrillsResponse.ProtoReflect.Descriptor instead.
+func (*SetAgentDrillsResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetAgentDrillsResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // RevokeAgentRequest names an agent.
 type RevokeAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -813,7 +923,7 @@ type RevokeAgentRequest struct {
 
 func (x *RevokeAgentRequest) Reset() {
 	*x = RevokeAgentRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +935,7 @@ func (x *RevokeAgentRequest) String() string {
 func (*RevokeAgentRequest) ProtoMessage() {}
 
 func (x *RevokeAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +948,7 @@ func (x *RevokeAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAgentRequest.ProtoReflect.Descriptor instead.
 func (*RevokeAgentRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RevokeAgentRequest) GetAgent() string {
@@ -864,7 +974,7 @@ type RevokeAgentResponse struct {
 
 func (x *RevokeAgentResponse) Reset() {
 	*x = RevokeAgentResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +986,7 @@ func (x *RevokeAgentResponse) String() string {
 func (*RevokeAgentResponse) ProtoMessage() {}
 
 func (x *RevokeAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +999,7 @@ func (x *RevokeAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAgentResponse.ProtoReflect.Descriptor instead.
 func (*RevokeAgentResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 // ReplaceAgentRequest names an agent.
@@ -905,7 +1015,7 @@ type ReplaceAgentRequest struct {
 
 func (x *ReplaceAgentRequest) Reset() {
 	*x = ReplaceAgentRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1027,7 @@ func (x *ReplaceAgentRequest) String() string {
 func (*ReplaceAgentRequest) ProtoMessage() {}
 
 func (x *ReplaceAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1040,7 @@ func (x *ReplaceAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceAgentRequest.ProtoReflect.Descriptor instead.
 func (*ReplaceAgentRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReplaceAgentRequest) GetAgent() string {
@@ -960,7 +1070,7 @@ type ReplaceAgentResponse struct {
 
 func (x *ReplaceAgentResponse) Reset() {
 	*x = ReplaceAgentResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1082,7 @@ func (x *ReplaceAgentResponse) String() string {
 func (*ReplaceAgentResponse) ProtoMessage() {}
 
 func (x *ReplaceAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1095,7 @@ func (x *ReplaceAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceAgentResponse.ProtoReflect.Descriptor instead.
 func (*ReplaceAgentResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplaceAgentResponse) GetToken() *JoinToken {
@@ -1019,7 +1129,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[13]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1141,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[13]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1154,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateTokenRequest) GetRequestId() string {
@@ -1088,7 +1198,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[14]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1210,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[14]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1223,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{14}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateTokenResponse) GetToken() *JoinToken {
@@ -1141,7 +1251,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[15]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1263,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[15]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1276,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{15}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListTokensRequest) GetPage() *PageRequest {
@@ -1189,7 +1299,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[16]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1311,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[16]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1324,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{16}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTokensResponse) GetTokens() []*JoinToken {
@@ -1242,7 +1352,7 @@ type RemoveTokenRequest struct {
 
 func (x *RemoveTokenRequest) Reset() {
 	*x = RemoveTokenRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1364,7 @@ func (x *RemoveTokenRequest) String() string {
 func (*RemoveTokenRequest) ProtoMessage() {}
 
 func (x *RemoveTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1377,7 @@ func (x *RemoveTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTokenRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{17}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveTokenRequest) GetId() string {
@@ -1286,7 +1396,7 @@ type RemoveTokenResponse struct {
 
 func (x *RemoveTokenResponse) Reset() {
 	*x = RemoveTokenResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1408,7 @@ func (x *RemoveTokenResponse) String() string {
 func (*RemoveTokenResponse) ProtoMessage() {}
 
 func (x *RemoveTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1421,7 @@ func (x *RemoveTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTokenResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{18}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 // ListInstancesRequest selects instances.
@@ -1327,7 +1437,7 @@ type ListInstancesRequest struct {
 
 func (x *ListInstancesRequest) Reset() {
 	*x = ListInstancesRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1449,7 @@ func (x *ListInstancesRequest) String() string {
 func (*ListInstancesRequest) ProtoMessage() {}
 
 func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1462,7 @@ func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesRequest.ProtoReflect.Descriptor instead.
 func (*ListInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{19}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListInstancesRequest) GetPage() *PageRequest {
@@ -1382,7 +1492,7 @@ type ListInstancesResponse struct {
 
 func (x *ListInstancesResponse) Reset() {
 	*x = ListInstancesResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1504,7 @@ func (x *ListInstancesResponse) String() string {
 func (*ListInstancesResponse) ProtoMessage() {}
 
 func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1517,7 @@ func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInstancesResponse.ProtoReflect.Descriptor instead.
 func (*ListInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{20}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListInstancesResponse) GetInstances() []*Instance {
@@ -1435,7 +1545,7 @@ type GetInstanceRequest struct {
 
 func (x *GetInstanceRequest) Reset() {
 	*x = GetInstanceRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1557,7 @@ func (x *GetInstanceRequest) String() string {
 func (*GetInstanceRequest) ProtoMessage() {}
 
 func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1570,7 @@ func (x *GetInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceRequest.ProtoReflect.Descriptor instead.
 func (*GetInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{21}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetInstanceRequest) GetInstance() string {
@@ -1481,7 +1591,7 @@ type GetInstanceResponse struct {
 
 func (x *GetInstanceResponse) Reset() {
 	*x = GetInstanceResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1603,7 @@ func (x *GetInstanceResponse) String() string {
 func (*GetInstanceResponse) ProtoMessage() {}
 
 func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1616,7 @@ func (x *GetInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInstanceResponse.ProtoReflect.Descriptor instead.
 func (*GetInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{22}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetInstanceResponse) GetInstance() *Instance {
@@ -1529,7 +1639,7 @@ type JoinInstanceRequest struct {
 
 func (x *JoinInstanceRequest) Reset() {
 	*x = JoinInstanceRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1651,7 @@ func (x *JoinInstanceRequest) String() string {
 func (*JoinInstanceRequest) ProtoMessage() {}
 
 func (x *JoinInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1664,7 @@ func (x *JoinInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinInstanceRequest.ProtoReflect.Descriptor instead.
 func (*JoinInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{23}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinInstanceRequest) GetInstance() string {
@@ -1582,7 +1692,7 @@ type JoinInstanceResponse struct {
 
 func (x *JoinInstanceResponse) Reset() {
 	*x = JoinInstanceResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1704,7 @@ func (x *JoinInstanceResponse) String() string {
 func (*JoinInstanceResponse) ProtoMessage() {}
 
 func (x *JoinInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1717,7 @@ func (x *JoinInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinInstanceResponse.ProtoReflect.Descriptor instead.
 func (*JoinInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{24}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinInstanceResponse) GetInstance() *Instance {
@@ -1628,7 +1738,7 @@ type LeaveInstanceRequest struct {
 
 func (x *LeaveInstanceRequest) Reset() {
 	*x = LeaveInstanceRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1750,7 @@ func (x *LeaveInstanceRequest) String() string {
 func (*LeaveInstanceRequest) ProtoMessage() {}
 
 func (x *LeaveInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1763,7 @@ func (x *LeaveInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveInstanceRequest.ProtoReflect.Descriptor instead.
 func (*LeaveInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{25}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LeaveInstanceRequest) GetInstance() string {
@@ -1674,7 +1784,7 @@ type LeaveInstanceResponse struct {
 
 func (x *LeaveInstanceResponse) Reset() {
 	*x = LeaveInstanceResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1796,7 @@ func (x *LeaveInstanceResponse) String() string {
 func (*LeaveInstanceResponse) ProtoMessage() {}
 
 func (x *LeaveInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1809,7 @@ func (x *LeaveInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveInstanceResponse.ProtoReflect.Descriptor instead.
 func (*LeaveInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{26}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LeaveInstanceResponse) GetInstance() *Instance {
@@ -1722,7 +1832,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1844,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1857,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{27}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetLogLevelRequest) GetAgent() string {
@@ -1773,7 +1883,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1895,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_fleet_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,14 +1908,14 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{28}
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 var File_tuskvault_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x18tuskvault/v1/fleet.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x1ctuskvault/v1/inventory.proto\"\x93\x04\n" +
+	"\x18tuskvault/v1/fleet.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x1ctuskvault/v1/inventory.proto\"\xab\x04\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -1821,7 +1931,8 @@ const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"clock_skew\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1c\n" +
 	"\tinstances\x18\v \x01(\x05R\tinstances\x12\x14\n" +
-	"\x05allow\x18\f \x03(\tR\x05allow\"\xd7\x03\n" +
+	"\x05allow\x18\f \x03(\tR\x05allow\x12\x16\n" +
+	"\x06drills\x18\x14 \x01(\bR\x06drills\"\xd7\x03\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1864,6 +1975,11 @@ const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"\x03set\x18\x02 \x01(\v2\x14.tuskvault.v1.LabelsR\x03set\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\tR\x06remove\"C\n" +
 	"\x16SetAgentLabelsResponse\x12)\n" +
+	"\x05agent\x18\x01 \x01(\v2\x13.tuskvault.v1.AgentR\x05agent\"E\n" +
+	"\x15SetAgentDrillsRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06drills\x18\x02 \x01(\bR\x06drills\"C\n" +
+	"\x16SetAgentDrillsResponse\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.tuskvault.v1.AgentR\x05agent\"B\n" +
 	"\x12RevokeAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x16\n" +
@@ -1920,12 +2036,13 @@ const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"\x17AGENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12AGENT_STATE_ONLINE\x10\x01\x12\x17\n" +
 	"\x13AGENT_STATE_OFFLINE\x10\x02\x12\x17\n" +
-	"\x13AGENT_STATE_REVOKED\x10\x032\xde\b\n" +
+	"\x13AGENT_STATE_REVOKED\x10\x032\xbb\t\n" +
 	"\fFleetService\x12O\n" +
 	"\n" +
 	"ListAgents\x12\x1f.tuskvault.v1.ListAgentsRequest\x1a .tuskvault.v1.ListAgentsResponse\x12I\n" +
 	"\bGetAgent\x12\x1d.tuskvault.v1.GetAgentRequest\x1a\x1e.tuskvault.v1.GetAgentResponse\x12[\n" +
-	"\x0eSetAgentLabels\x12#.tuskvault.v1.SetAgentLabelsRequest\x1a$.tuskvault.v1.SetAgentLabelsResponse\x12R\n" +
+	"\x0eSetAgentLabels\x12#.tuskvault.v1.SetAgentLabelsRequest\x1a$.tuskvault.v1.SetAgentLabelsResponse\x12[\n" +
+	"\x0eSetAgentDrills\x12#.tuskvault.v1.SetAgentDrillsRequest\x1a$.tuskvault.v1.SetAgentDrillsResponse\x12R\n" +
 	"\vRevokeAgent\x12 .tuskvault.v1.RevokeAgentRequest\x1a!.tuskvault.v1.RevokeAgentResponse\x12U\n" +
 	"\fReplaceAgent\x12!.tuskvault.v1.ReplaceAgentRequest\x1a\".tuskvault.v1.ReplaceAgentResponse\x12R\n" +
 	"\vCreateToken\x12 .tuskvault.v1.CreateTokenRequest\x1a!.tuskvault.v1.CreateTokenResponse\x12O\n" +
@@ -1953,7 +2070,7 @@ func file_tuskvault_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_tuskvault_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_tuskvault_v1_fleet_proto_goTypes = []any{
 	(AgentState)(0),                // 0: tuskvault.v1.AgentState
 	(*Agent)(nil),                  // 1: tuskvault.v1.Agent
@@ -1965,101 +2082,106 @@ var file_tuskvault_v1_fleet_proto_goTypes = []any{
 	(*GetAgentResponse)(nil),       // 7: tuskvault.v1.GetAgentResponse
 	(*SetAgentLabelsRequest)(nil),  // 8: tuskvault.v1.SetAgentLabelsRequest
 	(*SetAgentLabelsResponse)(nil), // 9: tuskvault.v1.SetAgentLabelsResponse
-	(*RevokeAgentRequest)(nil),     // 10: tuskvault.v1.RevokeAgentRequest
-	(*RevokeAgentResponse)(nil),    // 11: tuskvault.v1.RevokeAgentResponse
-	(*ReplaceAgentRequest)(nil),    // 12: tuskvault.v1.ReplaceAgentRequest
-	(*ReplaceAgentResponse)(nil),   // 13: tuskvault.v1.ReplaceAgentResponse
-	(*CreateTokenRequest)(nil),     // 14: tuskvault.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 15: tuskvault.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 16: tuskvault.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 17: tuskvault.v1.ListTokensResponse
-	(*RemoveTokenRequest)(nil),     // 18: tuskvault.v1.RemoveTokenRequest
-	(*RemoveTokenResponse)(nil),    // 19: tuskvault.v1.RemoveTokenResponse
-	(*ListInstancesRequest)(nil),   // 20: tuskvault.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),  // 21: tuskvault.v1.ListInstancesResponse
-	(*GetInstanceRequest)(nil),     // 22: tuskvault.v1.GetInstanceRequest
-	(*GetInstanceResponse)(nil),    // 23: tuskvault.v1.GetInstanceResponse
-	(*JoinInstanceRequest)(nil),    // 24: tuskvault.v1.JoinInstanceRequest
-	(*JoinInstanceResponse)(nil),   // 25: tuskvault.v1.JoinInstanceResponse
-	(*LeaveInstanceRequest)(nil),   // 26: tuskvault.v1.LeaveInstanceRequest
-	(*LeaveInstanceResponse)(nil),  // 27: tuskvault.v1.LeaveInstanceResponse
-	(*SetLogLevelRequest)(nil),     // 28: tuskvault.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),    // 29: tuskvault.v1.SetLogLevelResponse
-	(*Labels)(nil),                 // 30: tuskvault.v1.Labels
-	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
-	(*BuildInfo)(nil),              // 32: tuskvault.v1.BuildInfo
-	(*durationpb.Duration)(nil),    // 33: google.protobuf.Duration
-	(*InstanceInventory)(nil),      // 34: tuskvault.v1.InstanceInventory
-	(*PageRequest)(nil),            // 35: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),           // 36: tuskvault.v1.PageResponse
-	(*Inventory)(nil),              // 37: tuskvault.v1.Inventory
+	(*SetAgentDrillsRequest)(nil),  // 10: tuskvault.v1.SetAgentDrillsRequest
+	(*SetAgentDrillsResponse)(nil), // 11: tuskvault.v1.SetAgentDrillsResponse
+	(*RevokeAgentRequest)(nil),     // 12: tuskvault.v1.RevokeAgentRequest
+	(*RevokeAgentResponse)(nil),    // 13: tuskvault.v1.RevokeAgentResponse
+	(*ReplaceAgentRequest)(nil),    // 14: tuskvault.v1.ReplaceAgentRequest
+	(*ReplaceAgentResponse)(nil),   // 15: tuskvault.v1.ReplaceAgentResponse
+	(*CreateTokenRequest)(nil),     // 16: tuskvault.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 17: tuskvault.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 18: tuskvault.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 19: tuskvault.v1.ListTokensResponse
+	(*RemoveTokenRequest)(nil),     // 20: tuskvault.v1.RemoveTokenRequest
+	(*RemoveTokenResponse)(nil),    // 21: tuskvault.v1.RemoveTokenResponse
+	(*ListInstancesRequest)(nil),   // 22: tuskvault.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),  // 23: tuskvault.v1.ListInstancesResponse
+	(*GetInstanceRequest)(nil),     // 24: tuskvault.v1.GetInstanceRequest
+	(*GetInstanceResponse)(nil),    // 25: tuskvault.v1.GetInstanceResponse
+	(*JoinInstanceRequest)(nil),    // 26: tuskvault.v1.JoinInstanceRequest
+	(*JoinInstanceResponse)(nil),   // 27: tuskvault.v1.JoinInstanceResponse
+	(*LeaveInstanceRequest)(nil),   // 28: tuskvault.v1.LeaveInstanceRequest
+	(*LeaveInstanceResponse)(nil),  // 29: tuskvault.v1.LeaveInstanceResponse
+	(*SetLogLevelRequest)(nil),     // 30: tuskvault.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),    // 31: tuskvault.v1.SetLogLevelResponse
+	(*Labels)(nil),                 // 32: tuskvault.v1.Labels
+	(*timestamppb.Timestamp)(nil),  // 33: google.protobuf.Timestamp
+	(*BuildInfo)(nil),              // 34: tuskvault.v1.BuildInfo
+	(*durationpb.Duration)(nil),    // 35: google.protobuf.Duration
+	(*InstanceInventory)(nil),      // 36: tuskvault.v1.InstanceInventory
+	(*PageRequest)(nil),            // 37: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),           // 38: tuskvault.v1.PageResponse
+	(*Inventory)(nil),              // 39: tuskvault.v1.Inventory
 }
 var file_tuskvault_v1_fleet_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Agent.state:type_name -> tuskvault.v1.AgentState
-	30, // 1: tuskvault.v1.Agent.labels:type_name -> tuskvault.v1.Labels
-	31, // 2: tuskvault.v1.Agent.enroll_time:type_name -> google.protobuf.Timestamp
-	31, // 3: tuskvault.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
-	31, // 4: tuskvault.v1.Agent.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	32, // 5: tuskvault.v1.Agent.build:type_name -> tuskvault.v1.BuildInfo
-	33, // 6: tuskvault.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
-	34, // 7: tuskvault.v1.Instance.inventory:type_name -> tuskvault.v1.InstanceInventory
-	31, // 8: tuskvault.v1.Instance.last_snapshot_time:type_name -> google.protobuf.Timestamp
-	30, // 9: tuskvault.v1.Instance.labels:type_name -> tuskvault.v1.Labels
-	30, // 10: tuskvault.v1.JoinToken.labels:type_name -> tuskvault.v1.Labels
-	31, // 11: tuskvault.v1.JoinToken.create_time:type_name -> google.protobuf.Timestamp
-	31, // 12: tuskvault.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
-	35, // 13: tuskvault.v1.ListAgentsRequest.page:type_name -> tuskvault.v1.PageRequest
+	32, // 1: tuskvault.v1.Agent.labels:type_name -> tuskvault.v1.Labels
+	33, // 2: tuskvault.v1.Agent.enroll_time:type_name -> google.protobuf.Timestamp
+	33, // 3: tuskvault.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
+	33, // 4: tuskvault.v1.Agent.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	34, // 5: tuskvault.v1.Agent.build:type_name -> tuskvault.v1.BuildInfo
+	35, // 6: tuskvault.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
+	36, // 7: tuskvault.v1.Instance.inventory:type_name -> tuskvault.v1.InstanceInventory
+	33, // 8: tuskvault.v1.Instance.last_snapshot_time:type_name -> google.protobuf.Timestamp
+	32, // 9: tuskvault.v1.Instance.labels:type_name -> tuskvault.v1.Labels
+	32, // 10: tuskvault.v1.JoinToken.labels:type_name -> tuskvault.v1.Labels
+	33, // 11: tuskvault.v1.JoinToken.create_time:type_name -> google.protobuf.Timestamp
+	33, // 12: tuskvault.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
+	37, // 13: tuskvault.v1.ListAgentsRequest.page:type_name -> tuskvault.v1.PageRequest
 	1,  // 14: tuskvault.v1.ListAgentsResponse.agents:type_name -> tuskvault.v1.Agent
-	36, // 15: tuskvault.v1.ListAgentsResponse.page:type_name -> tuskvault.v1.PageResponse
+	38, // 15: tuskvault.v1.ListAgentsResponse.page:type_name -> tuskvault.v1.PageResponse
 	1,  // 16: tuskvault.v1.GetAgentResponse.agent:type_name -> tuskvault.v1.Agent
-	37, // 17: tuskvault.v1.GetAgentResponse.inventory:type_name -> tuskvault.v1.Inventory
-	30, // 18: tuskvault.v1.SetAgentLabelsRequest.set:type_name -> tuskvault.v1.Labels
+	39, // 17: tuskvault.v1.GetAgentResponse.inventory:type_name -> tuskvault.v1.Inventory
+	32, // 18: tuskvault.v1.SetAgentLabelsRequest.set:type_name -> tuskvault.v1.Labels
 	1,  // 19: tuskvault.v1.SetAgentLabelsResponse.agent:type_name -> tuskvault.v1.Agent
-	33, // 20: tuskvault.v1.ReplaceAgentRequest.ttl:type_name -> google.protobuf.Duration
-	3,  // 21: tuskvault.v1.ReplaceAgentResponse.token:type_name -> tuskvault.v1.JoinToken
-	33, // 22: tuskvault.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	30, // 23: tuskvault.v1.CreateTokenRequest.labels:type_name -> tuskvault.v1.Labels
-	3,  // 24: tuskvault.v1.CreateTokenResponse.token:type_name -> tuskvault.v1.JoinToken
-	35, // 25: tuskvault.v1.ListTokensRequest.page:type_name -> tuskvault.v1.PageRequest
-	3,  // 26: tuskvault.v1.ListTokensResponse.tokens:type_name -> tuskvault.v1.JoinToken
-	36, // 27: tuskvault.v1.ListTokensResponse.page:type_name -> tuskvault.v1.PageResponse
-	35, // 28: tuskvault.v1.ListInstancesRequest.page:type_name -> tuskvault.v1.PageRequest
-	2,  // 29: tuskvault.v1.ListInstancesResponse.instances:type_name -> tuskvault.v1.Instance
-	36, // 30: tuskvault.v1.ListInstancesResponse.page:type_name -> tuskvault.v1.PageResponse
-	2,  // 31: tuskvault.v1.GetInstanceResponse.instance:type_name -> tuskvault.v1.Instance
-	2,  // 32: tuskvault.v1.JoinInstanceResponse.instance:type_name -> tuskvault.v1.Instance
-	2,  // 33: tuskvault.v1.LeaveInstanceResponse.instance:type_name -> tuskvault.v1.Instance
-	4,  // 34: tuskvault.v1.FleetService.ListAgents:input_type -> tuskvault.v1.ListAgentsRequest
-	6,  // 35: tuskvault.v1.FleetService.GetAgent:input_type -> tuskvault.v1.GetAgentRequest
-	8,  // 36: tuskvault.v1.FleetService.SetAgentLabels:input_type -> tuskvault.v1.SetAgentLabelsRequest
-	10, // 37: tuskvault.v1.FleetService.RevokeAgent:input_type -> tuskvault.v1.RevokeAgentRequest
-	12, // 38: tuskvault.v1.FleetService.ReplaceAgent:input_type -> tuskvault.v1.ReplaceAgentRequest
-	14, // 39: tuskvault.v1.FleetService.CreateToken:input_type -> tuskvault.v1.CreateTokenRequest
-	16, // 40: tuskvault.v1.FleetService.ListTokens:input_type -> tuskvault.v1.ListTokensRequest
-	18, // 41: tuskvault.v1.FleetService.RemoveToken:input_type -> tuskvault.v1.RemoveTokenRequest
-	20, // 42: tuskvault.v1.FleetService.ListInstances:input_type -> tuskvault.v1.ListInstancesRequest
-	22, // 43: tuskvault.v1.FleetService.GetInstance:input_type -> tuskvault.v1.GetInstanceRequest
-	24, // 44: tuskvault.v1.FleetService.JoinInstance:input_type -> tuskvault.v1.JoinInstanceRequest
-	26, // 45: tuskvault.v1.FleetService.LeaveInstance:input_type -> tuskvault.v1.LeaveInstanceRequest
-	28, // 46: tuskvault.v1.FleetService.SetLogLevel:input_type -> tuskvault.v1.SetLogLevelRequest
-	5,  // 47: tuskvault.v1.FleetService.ListAgents:output_type -> tuskvault.v1.ListAgentsResponse
-	7,  // 48: tuskvault.v1.FleetService.GetAgent:output_type -> tuskvault.v1.GetAgentResponse
-	9,  // 49: tuskvault.v1.FleetService.SetAgentLabels:output_type -> tuskvault.v1.SetAgentLabelsResponse
-	11, // 50: tuskvault.v1.FleetService.RevokeAgent:output_type -> tuskvault.v1.RevokeAgentResponse
-	13, // 51: tuskvault.v1.FleetService.ReplaceAgent:output_type -> tuskvault.v1.ReplaceAgentResponse
-	15, // 52: tuskvault.v1.FleetService.CreateToken:output_type -> tuskvault.v1.CreateTokenResponse
-	17, // 53: tuskvault.v1.FleetService.ListTokens:output_type -> tuskvault.v1.ListTokensResponse
-	19, // 54: tuskvault.v1.FleetService.RemoveToken:output_type -> tuskvault.v1.RemoveTokenResponse
-	21, // 55: tuskvault.v1.FleetService.ListInstances:output_type -> tuskvault.v1.ListInstancesResponse
-	23, // 56: tuskvault.v1.FleetService.GetInstance:output_type -> tuskvault.v1.GetInstanceResponse
-	25, // 57: tuskvault.v1.FleetService.JoinInstance:output_type -> tuskvault.v1.JoinInstanceResponse
-	27, // 58: tuskvault.v1.FleetService.LeaveInstance:output_type -> tuskvault.v1.LeaveInstanceResponse
-	29, // 59: tuskvault.v1.FleetService.SetLogLevel:output_type -> tuskvault.v1.SetLogLevelResponse
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	1,  // 20: tuskvault.v1.SetAgentDrillsResponse.agent:type_name -> tuskvault.v1.Agent
+	35, // 21: tuskvault.v1.ReplaceAgentRequest.ttl:type_name -> google.protobuf.Duration
+	3,  // 22: tuskvault.v1.ReplaceAgentResponse.token:type_name -> tuskvault.v1.JoinToken
+	35, // 23: tuskvault.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	32, // 24: tuskvault.v1.CreateTokenRequest.labels:type_name -> tuskvault.v1.Labels
+	3,  // 25: tuskvault.v1.CreateTokenResponse.token:type_name -> tuskvault.v1.JoinToken
+	37, // 26: tuskvault.v1.ListTokensRequest.page:type_name -> tuskvault.v1.PageRequest
+	3,  // 27: tuskvault.v1.ListTokensResponse.tokens:type_name -> tuskvault.v1.JoinToken
+	38, // 28: tuskvault.v1.ListTokensResponse.page:type_name -> tuskvault.v1.PageResponse
+	37, // 29: tuskvault.v1.ListInstancesRequest.page:type_name -> tuskvault.v1.PageRequest
+	2,  // 30: tuskvault.v1.ListInstancesResponse.instances:type_name -> tuskvault.v1.Instance
+	38, // 31: tuskvault.v1.ListInstancesResponse.page:type_name -> tuskvault.v1.PageResponse
+	2,  // 32: tuskvault.v1.GetInstanceResponse.instance:type_name -> tuskvault.v1.Instance
+	2,  // 33: tuskvault.v1.JoinInstanceResponse.instance:type_name -> tuskvault.v1.Instance
+	2,  // 34: tuskvault.v1.LeaveInstanceResponse.instance:type_name -> tuskvault.v1.Instance
+	4,  // 35: tuskvault.v1.FleetService.ListAgents:input_type -> tuskvault.v1.ListAgentsRequest
+	6,  // 36: tuskvault.v1.FleetService.GetAgent:input_type -> tuskvault.v1.GetAgentRequest
+	8,  // 37: tuskvault.v1.FleetService.SetAgentLabels:input_type -> tuskvault.v1.SetAgentLabelsRequest
+	10, // 38: tuskvault.v1.FleetService.SetAgentDrills:input_type -> tuskvault.v1.SetAgentDrillsRequest
+	12, // 39: tuskvault.v1.FleetService.RevokeAgent:input_type -> tuskvault.v1.RevokeAgentRequest
+	14, // 40: tuskvault.v1.FleetService.ReplaceAgent:input_type -> tuskvault.v1.ReplaceAgentRequest
+	16, // 41: tuskvault.v1.FleetService.CreateToken:input_type -> tuskvault.v1.CreateTokenRequest
+	18, // 42: tuskvault.v1.FleetService.ListTokens:input_type -> tuskvault.v1.ListTokensRequest
+	20, // 43: tuskvault.v1.FleetService.RemoveToken:input_type -> tuskvault.v1.RemoveTokenRequest
+	22, // 44: tuskvault.v1.FleetService.ListInstances:input_type -> tuskvault.v1.ListInstancesRequest
+	24, // 45: tuskvault.v1.FleetService.GetInstance:input_type -> tuskvault.v1.GetInstanceRequest
+	26, // 46: tuskvault.v1.FleetService.JoinInstance:input_type -> tuskvault.v1.JoinInstanceRequest
+	28, // 47: tuskvault.v1.FleetService.LeaveInstance:input_type -> tuskvault.v1.LeaveInstanceRequest
+	30, // 48: tuskvault.v1.FleetService.SetLogLevel:input_type -> tuskvault.v1.SetLogLevelRequest
+	5,  // 49: tuskvault.v1.FleetService.ListAgents:output_type -> tuskvault.v1.ListAgentsResponse
+	7,  // 50: tuskvault.v1.FleetService.GetAgent:output_type -> tuskvault.v1.GetAgentResponse
+	9,  // 51: tuskvault.v1.FleetService.SetAgentLabels:output_type -> tuskvault.v1.SetAgentLabelsResponse
+	11, // 52: tuskvault.v1.FleetService.SetAgentDrills:output_type -> tuskvault.v1.SetAgentDrillsResponse
+	13, // 53: tuskvault.v1.FleetService.RevokeAgent:output_type -> tuskvault.v1.RevokeAgentResponse
+	15, // 54: tuskvault.v1.FleetService.ReplaceAgent:output_type -> tuskvault.v1.ReplaceAgentResponse
+	17, // 55: tuskvault.v1.FleetService.CreateToken:output_type -> tuskvault.v1.CreateTokenResponse
+	19, // 56: tuskvault.v1.FleetService.ListTokens:output_type -> tuskvault.v1.ListTokensResponse
+	21, // 57: tuskvault.v1.FleetService.RemoveToken:output_type -> tuskvault.v1.RemoveTokenResponse
+	23, // 58: tuskvault.v1.FleetService.ListInstances:output_type -> tuskvault.v1.ListInstancesResponse
+	25, // 59: tuskvault.v1.FleetService.GetInstance:output_type -> tuskvault.v1.GetInstanceResponse
+	27, // 60: tuskvault.v1.FleetService.JoinInstance:output_type -> tuskvault.v1.JoinInstanceResponse
+	29, // 61: tuskvault.v1.FleetService.LeaveInstance:output_type -> tuskvault.v1.LeaveInstanceResponse
+	31, // 62: tuskvault.v1.FleetService.SetLogLevel:output_type -> tuskvault.v1.SetLogLevelResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_fleet_proto_init() }
@@ -2075,7 +2197,7 @@ func file_tuskvault_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_fleet_proto_rawDesc), len(file_tuskvault_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	FleetService_ListAgents_FullMethodName     = "/tuskvault.v1.FleetService/ListAgents"
 	FleetService_GetAgent_FullMethodName       = "/tuskvault.v1.FleetService/GetAgent"
 	FleetService_SetAgentLabels_FullMethodName = "/tuskvault.v1.FleetService/SetAgentLabels"
+	FleetService_SetAgentDrills_FullMethodName = "/tuskvault.v1.FleetService/SetAgentDrills"
 	FleetService_RevokeAgent_FullMethodName    = "/tuskvault.v1.FleetService/RevokeAgent"
 	FleetService_ReplaceAgent_FullMethodName   = "/tuskvault.v1.FleetService/ReplaceAgent"
 	FleetService_CreateToken_FullMethodName    = "/tuskvault.v1.FleetService/CreateToken"
@@ -46,6 +47,8 @@ type FleetServiceClient interface {
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
 	// SetAgentLabels replaces, adds or removes labels.
 	SetAgentLabels(ctx context.Context, in *SetAgentLabelsRequest, opts ...grpc.CallOption) (*SetAgentLabelsResponse, error)
+	// SetAgentDrills gives an agent the role "drill", or takes it away: with it, drills of snapshots of any domain may be held there.
+	SetAgentDrills(ctx context.Context, in *SetAgentDrillsRequest, opts ...grpc.CallOption) (*SetAgentDrillsResponse, error)
 	// RevokeAgent ends an agent's rights for good; its live session is cut.
 	RevokeAgent(ctx context.Context, in *RevokeAgentRequest, opts ...grpc.CallOption) (*RevokeAgentResponse, error)
 	// ReplaceAgent lets a rebuilt host return under its old name: revokes the old certificate and makes a token for the name.
@@ -100,6 +103,16 @@ func (c *fleetServiceClient) SetAgentLabels(ctx context.Context, in *SetAgentLab
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetAgentLabelsResponse)
 	err := c.cc.Invoke(ctx, FleetService_SetAgentLabels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetServiceClient) SetAgentDrills(ctx context.Context, in *SetAgentDrillsRequest, opts ...grpc.CallOption) (*SetAgentDrillsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetAgentDrillsResponse)
+	err := c.cc.Invoke(ctx, FleetService_SetAgentDrills_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +231,8 @@ type FleetServiceServer interface {
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
 	// SetAgentLabels replaces, adds or removes labels.
 	SetAgentLabels(context.Context, *SetAgentLabelsRequest) (*SetAgentLabelsResponse, error)
+	// SetAgentDrills gives an agent the role "drill", or takes it away: with it, drills of snapshots of any domain may be held there.
+	SetAgentDrills(context.Context, *SetAgentDrillsRequest) (*SetAgentDrillsResponse, error)
 	// RevokeAgent ends an agent's rights for good; its live session is cut.
 	RevokeAgent(context.Context, *RevokeAgentRequest) (*RevokeAgentResponse, error)
 	// ReplaceAgent lets a rebuilt host return under its old name: revokes the old certificate and makes a token for the name.
@@ -256,6 +271,9 @@ func (UnimplementedFleetServiceServer) GetAgent(context.Context, *GetAgentReques
 }
 func (UnimplementedFleetServiceServer) SetAgentLabels(context.Context, *SetAgentLabelsRequest) (*SetAgentLabelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetAgentLabels not implemented")
+}
+func (UnimplementedFleetServiceServer) SetAgentDrills(context.Context, *SetAgentDrillsRequest) (*SetAgentDrillsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAgentDrills not implemented")
 }
 func (UnimplementedFleetServiceServer) RevokeAgent(context.Context, *RevokeAgentRequest) (*RevokeAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeAgent not implemented")
@@ -358,6 +376,24 @@ func _FleetService_SetAgentLabels_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(FleetServiceServer).SetAgentLabels(ctx, req.(*SetAgentLabelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetService_SetAgentDrills_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAgentDrillsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).SetAgentDrills(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_SetAgentDrills_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).SetAgentDrills(ctx, req.(*SetAgentDrillsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -560,6 +596,10 @@ var FleetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetAgentLabels",
 			Handler:    _FleetService_SetAgentLabels_Handler,
+		},
+		{
+			MethodName: "SetAgentDrills",
+			Handler:    _FleetService_SetAgentDrills_Handler,
 		},
 		{
 			MethodName: "RevokeAgent",

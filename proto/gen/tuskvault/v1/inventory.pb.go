@@ -41,7 +41,9 @@ type Inventory struct {
 	// Instances the agent looks after.
 	Instances []*InstanceInventory `protobuf:"bytes,7,rep,name=instances,proto3" json:"instances,omitempty"`
 	// Dump tools found.
-	Tools         []*Tool `protobuf:"bytes,8,rep,name=tools,proto3" json:"tools,omitempty"`
+	Tools []*Tool `protobuf:"bytes,8,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Where and with what drills can be held.
+	Drill         *DrillInventory `protobuf:"bytes,20,opt,name=drill,proto3" json:"drill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +134,159 @@ func (x *Inventory) GetTools() []*Tool {
 	return nil
 }
 
+func (x *Inventory) GetDrill() *DrillInventory {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+// DrillInventory is what an agent found out about holding drills.
+type DrillInventory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why no drill can be held on this host, or empty.
+	Refusal string `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Free bytes of the file system that holds the drill folder.
+	FreeDiskBytes int64 `protobuf:"varint,2,opt,name=free_disk_bytes,json=freeDiskBytes,proto3" json:"free_disk_bytes,omitempty"`
+	// Installations of PostgreSQL's server programs, at most 32.
+	Servers       []*ServerInstallation `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillInventory) Reset() {
+	*x = DrillInventory{}
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillInventory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillInventory) ProtoMessage() {}
+
+func (x *DrillInventory) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillInventory.ProtoReflect.Descriptor instead.
+func (*DrillInventory) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DrillInventory) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *DrillInventory) GetFreeDiskBytes() int64 {
+	if x != nil {
+		return x.FreeDiskBytes
+	}
+	return 0
+}
+
+func (x *DrillInventory) GetServers() []*ServerInstallation {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// ServerInstallation is one set of server programs.
+type ServerInstallation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Folder of initdb and postgres.
+	Folder string `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	// Version as a number like server_version_num.
+	VersionNum int32 `protobuf:"varint,2,opt,name=version_num,json=versionNum,proto3" json:"version_num,omitempty"`
+	// Names of the extensions that could be created, at most 1,000.
+	Extensions []string `protobuf:"bytes,3,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	// Whether extensions says all there are; else the folder could not be read.
+	ExtensionsKnown bool `protobuf:"varint,4,opt,name=extensions_known,json=extensionsKnown,proto3" json:"extensions_known,omitempty"`
+	// Whether pg_amcheck is there.
+	Amcheck       bool `protobuf:"varint,5,opt,name=amcheck,proto3" json:"amcheck,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerInstallation) Reset() {
+	*x = ServerInstallation{}
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerInstallation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerInstallation) ProtoMessage() {}
+
+func (x *ServerInstallation) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerInstallation.ProtoReflect.Descriptor instead.
+func (*ServerInstallation) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServerInstallation) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *ServerInstallation) GetVersionNum() int32 {
+	if x != nil {
+		return x.VersionNum
+	}
+	return 0
+}
+
+func (x *ServerInstallation) GetExtensions() []string {
+	if x != nil {
+		return x.Extensions
+	}
+	return nil
+}
+
+func (x *ServerInstallation) GetExtensionsKnown() bool {
+	if x != nil {
+		return x.ExtensionsKnown
+	}
+	return false
+}
+
+func (x *ServerInstallation) GetAmcheck() bool {
+	if x != nil {
+		return x.Amcheck
+	}
+	return false
+}
+
 // InstanceInventory describes one running postmaster.
 type InstanceInventory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -167,7 +322,7 @@ type InstanceInventory struct {
 
 func (x *InstanceInventory) Reset() {
 	*x = InstanceInventory{}
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[1]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -179,7 +334,7 @@ func (x *InstanceInventory) String() string {
 func (*InstanceInventory) ProtoMessage() {}
 
 func (x *InstanceInventory) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[1]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -192,7 +347,7 @@ func (x *InstanceInventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceInventory.ProtoReflect.Descriptor instead.
 func (*InstanceInventory) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InstanceInventory) GetName() string {
@@ -311,7 +466,7 @@ type DatabaseInventory struct {
 
 func (x *DatabaseInventory) Reset() {
 	*x = DatabaseInventory{}
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +478,7 @@ func (x *DatabaseInventory) String() string {
 func (*DatabaseInventory) ProtoMessage() {}
 
 func (x *DatabaseInventory) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +491,7 @@ func (x *DatabaseInventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseInventory.ProtoReflect.Descriptor instead.
 func (*DatabaseInventory) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DatabaseInventory) GetName() string {
@@ -408,7 +563,7 @@ type Extension struct {
 
 func (x *Extension) Reset() {
 	*x = Extension{}
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +575,7 @@ func (x *Extension) String() string {
 func (*Extension) ProtoMessage() {}
 
 func (x *Extension) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +588,7 @@ func (x *Extension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extension.ProtoReflect.Descriptor instead.
 func (*Extension) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Extension) GetName() string {
@@ -465,7 +620,7 @@ type Tool struct {
 
 func (x *Tool) Reset() {
 	*x = Tool{}
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +632,7 @@ func (x *Tool) String() string {
 func (*Tool) ProtoMessage() {}
 
 func (x *Tool) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_inventory_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_inventory_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +645,7 @@ func (x *Tool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tool.ProtoReflect.Descriptor instead.
 func (*Tool) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_v1_inventory_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tool) GetName() string {
@@ -518,7 +673,7 @@ var File_tuskvault_v1_inventory_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_inventory_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctuskvault/v1/inventory.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n" +
+	"\x1ctuskvault/v1/inventory.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x03\n" +
 	"\tInventory\x129\n" +
 	"\n" +
 	"taken_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttakenTime\x12\x1a\n" +
@@ -530,7 +685,21 @@ const file_tuskvault_v1_inventory_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x05 \x01(\x03R\vmemoryBytes\x12&\n" +
 	"\x0ffree_disk_bytes\x18\x06 \x01(\x03R\rfreeDiskBytes\x12=\n" +
 	"\tinstances\x18\a \x03(\v2\x1f.tuskvault.v1.InstanceInventoryR\tinstances\x12(\n" +
-	"\x05tools\x18\b \x03(\v2\x12.tuskvault.v1.ToolR\x05tools\"\x85\x04\n" +
+	"\x05tools\x18\b \x03(\v2\x12.tuskvault.v1.ToolR\x05tools\x122\n" +
+	"\x05drill\x18\x14 \x01(\v2\x1c.tuskvault.v1.DrillInventoryR\x05drill\"\x8e\x01\n" +
+	"\x0eDrillInventory\x12\x18\n" +
+	"\arefusal\x18\x01 \x01(\tR\arefusal\x12&\n" +
+	"\x0ffree_disk_bytes\x18\x02 \x01(\x03R\rfreeDiskBytes\x12:\n" +
+	"\aservers\x18\x03 \x03(\v2 .tuskvault.v1.ServerInstallationR\aservers\"\xb2\x01\n" +
+	"\x12ServerInstallation\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x1f\n" +
+	"\vversion_num\x18\x02 \x01(\x05R\n" +
+	"versionNum\x12\x1e\n" +
+	"\n" +
+	"extensions\x18\x03 \x03(\tR\n" +
+	"extensions\x12)\n" +
+	"\x10extensions_known\x18\x04 \x01(\bR\x0fextensionsKnown\x12\x18\n" +
+	"\aamcheck\x18\x05 \x01(\bR\aamcheck\"\x85\x04\n" +
 	"\x11InstanceInventory\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x14\n" +
@@ -581,27 +750,31 @@ func file_tuskvault_v1_inventory_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_inventory_proto_rawDescData
 }
 
-var file_tuskvault_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_tuskvault_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_tuskvault_v1_inventory_proto_goTypes = []any{
 	(*Inventory)(nil),             // 0: tuskvault.v1.Inventory
-	(*InstanceInventory)(nil),     // 1: tuskvault.v1.InstanceInventory
-	(*DatabaseInventory)(nil),     // 2: tuskvault.v1.DatabaseInventory
-	(*Extension)(nil),             // 3: tuskvault.v1.Extension
-	(*Tool)(nil),                  // 4: tuskvault.v1.Tool
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*DrillInventory)(nil),        // 1: tuskvault.v1.DrillInventory
+	(*ServerInstallation)(nil),    // 2: tuskvault.v1.ServerInstallation
+	(*InstanceInventory)(nil),     // 3: tuskvault.v1.InstanceInventory
+	(*DatabaseInventory)(nil),     // 4: tuskvault.v1.DatabaseInventory
+	(*Extension)(nil),             // 5: tuskvault.v1.Extension
+	(*Tool)(nil),                  // 6: tuskvault.v1.Tool
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_tuskvault_v1_inventory_proto_depIdxs = []int32{
-	5, // 0: tuskvault.v1.Inventory.taken_time:type_name -> google.protobuf.Timestamp
-	1, // 1: tuskvault.v1.Inventory.instances:type_name -> tuskvault.v1.InstanceInventory
-	4, // 2: tuskvault.v1.Inventory.tools:type_name -> tuskvault.v1.Tool
-	2, // 3: tuskvault.v1.InstanceInventory.databases:type_name -> tuskvault.v1.DatabaseInventory
-	3, // 4: tuskvault.v1.InstanceInventory.available_extensions:type_name -> tuskvault.v1.Extension
-	3, // 5: tuskvault.v1.DatabaseInventory.extensions:type_name -> tuskvault.v1.Extension
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 0: tuskvault.v1.Inventory.taken_time:type_name -> google.protobuf.Timestamp
+	3, // 1: tuskvault.v1.Inventory.instances:type_name -> tuskvault.v1.InstanceInventory
+	6, // 2: tuskvault.v1.Inventory.tools:type_name -> tuskvault.v1.Tool
+	1, // 3: tuskvault.v1.Inventory.drill:type_name -> tuskvault.v1.DrillInventory
+	2, // 4: tuskvault.v1.DrillInventory.servers:type_name -> tuskvault.v1.ServerInstallation
+	4, // 5: tuskvault.v1.InstanceInventory.databases:type_name -> tuskvault.v1.DatabaseInventory
+	5, // 6: tuskvault.v1.InstanceInventory.available_extensions:type_name -> tuskvault.v1.Extension
+	5, // 7: tuskvault.v1.DatabaseInventory.extensions:type_name -> tuskvault.v1.Extension
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_inventory_proto_init() }
@@ -615,7 +788,7 @@ func file_tuskvault_v1_inventory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_inventory_proto_rawDesc), len(file_tuskvault_v1_inventory_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

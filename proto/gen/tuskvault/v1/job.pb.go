@@ -32,6 +32,8 @@ const (
 	JobKind_JOB_KIND_BACKUP JobKind = 1
 	// Restores from a snapshot.
 	JobKind_JOB_KIND_RESTORE JobKind = 2
+	// Proves a snapshot by restoring it into a throw-away PostgreSQL.
+	JobKind_JOB_KIND_DRILL JobKind = 3
 )
 
 // Enum value maps for JobKind.
@@ -40,11 +42,13 @@ var (
 		0: "JOB_KIND_UNSPECIFIED",
 		1: "JOB_KIND_BACKUP",
 		2: "JOB_KIND_RESTORE",
+		3: "JOB_KIND_DRILL",
 	}
 	JobKind_value = map[string]int32{
 		"JOB_KIND_UNSPECIFIED": 0,
 		"JOB_KIND_BACKUP":      1,
 		"JOB_KIND_RESTORE":     2,
+		"JOB_KIND_DRILL":       3,
 	}
 )
 
@@ -161,7 +165,7 @@ type Job struct {
 	Kind JobKind `protobuf:"varint,2,opt,name=kind,proto3,enum=tuskvault.v1.JobKind" json:"kind,omitempty"`
 	// How it stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=tuskvault.v1.JobState" json:"state,omitempty"`
-	// Instance that works: source of a backup, target of a restore.
+	// Instance that works: source of a backup, target of a restore. Of a drill: that of the snapshot.
 	Instance string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Snapshot it restores from, or made.
 	SnapshotId string `protobuf:"bytes,5,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
@@ -191,8 +195,10 @@ type Job struct {
 	Restore *RestoreWork `protobuf:"bytes,17,opt,name=restore,proto3" json:"restore,omitempty"`
 	// Whether an operator asked it to stop.
 	CancelRequested bool `protobuf:"varint,18,opt,name=cancel_requested,json=cancelRequested,proto3" json:"cancel_requested,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What was asked for, of a drill.
+	Drill         *DrillWork `protobuf:"bytes,20,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -349,6 +355,13 @@ func (x *Job) GetCancelRequested() bool {
 		return x.CancelRequested
 	}
 	return false
+}
+
+func (x *Job) GetDrill() *DrillWork {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
 }
 
 // Attempt is one try of a job.
@@ -1270,7 +1283,7 @@ var File_tuskvault_v1_job_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x16tuskvault/v1/job.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x17tuskvault/v1/work.proto\"\xa1\x06\n" +
+	"\x16tuskvault/v1/job.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x18tuskvault/v1/drill.proto\x1a\x17tuskvault/v1/work.proto\"\xd0\x06\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.tuskvault.v1.JobKindR\x04kind\x12,\n" +
@@ -1294,7 +1307,8 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\adry_run\x18\x0f \x01(\bR\x06dryRun\x120\n" +
 	"\x06backup\x18\x10 \x01(\v2\x18.tuskvault.v1.BackupWorkR\x06backup\x123\n" +
 	"\arestore\x18\x11 \x01(\v2\x19.tuskvault.v1.RestoreWorkR\arestore\x12)\n" +
-	"\x10cancel_requested\x18\x12 \x01(\bR\x0fcancelRequested\"\xe9\x01\n" +
+	"\x10cancel_requested\x18\x12 \x01(\bR\x0fcancelRequested\x12-\n" +
+	"\x05drill\x18\x14 \x01(\v2\x17.tuskvault.v1.DrillWorkR\x05drill\"\xe9\x01\n" +
 	"\aAttempt\x12*\n" +
 	"\x03ref\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\x03ref\x12\x14\n" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x14\n" +
@@ -1353,11 +1367,12 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\x04page\x18\x02 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"q\n" +
 	"\x13ListJobLogsResponse\x12*\n" +
 	"\x05lines\x18\x01 \x03(\v2\x14.tuskvault.v1.JobLogR\x05lines\x12.\n" +
-	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page*N\n" +
+	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page*b\n" +
 	"\aJobKind\x12\x18\n" +
 	"\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fJOB_KIND_BACKUP\x10\x01\x12\x14\n" +
-	"\x10JOB_KIND_RESTORE\x10\x02*\xdd\x01\n" +
+	"\x10JOB_KIND_RESTORE\x10\x02\x12\x12\n" +
+	"\x0eJOB_KIND_DRILL\x10\x03*\xdd\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10JOB_STATE_QUEUED\x10\x01\x12\x14\n" +
@@ -1417,11 +1432,12 @@ var file_tuskvault_v1_job_proto_goTypes = []any{
 	(*JobResult)(nil),             // 20: tuskvault.v1.JobResult
 	(*BackupWork)(nil),            // 21: tuskvault.v1.BackupWork
 	(*RestoreWork)(nil),           // 22: tuskvault.v1.RestoreWork
-	(*AttemptRef)(nil),            // 23: tuskvault.v1.AttemptRef
-	(*DatabaseMapping)(nil),       // 24: tuskvault.v1.DatabaseMapping
-	(*PageRequest)(nil),           // 25: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),          // 26: tuskvault.v1.PageResponse
-	(*JobLog)(nil),                // 27: tuskvault.v1.JobLog
+	(*DrillWork)(nil),             // 23: tuskvault.v1.DrillWork
+	(*AttemptRef)(nil),            // 24: tuskvault.v1.AttemptRef
+	(*DatabaseMapping)(nil),       // 25: tuskvault.v1.DatabaseMapping
+	(*PageRequest)(nil),           // 26: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),          // 27: tuskvault.v1.PageResponse
+	(*JobLog)(nil),                // 28: tuskvault.v1.JobLog
 }
 var file_tuskvault_v1_job_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Job.kind:type_name -> tuskvault.v1.JobKind
@@ -1435,41 +1451,42 @@ var file_tuskvault_v1_job_proto_depIdxs = []int32{
 	18, // 8: tuskvault.v1.Job.next_attempt_time:type_name -> google.protobuf.Timestamp
 	21, // 9: tuskvault.v1.Job.backup:type_name -> tuskvault.v1.BackupWork
 	22, // 10: tuskvault.v1.Job.restore:type_name -> tuskvault.v1.RestoreWork
-	23, // 11: tuskvault.v1.Attempt.ref:type_name -> tuskvault.v1.AttemptRef
-	18, // 12: tuskvault.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
-	18, // 13: tuskvault.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 14: tuskvault.v1.StartBackupResponse.job:type_name -> tuskvault.v1.Job
-	24, // 15: tuskvault.v1.StartRestoreRequest.databases:type_name -> tuskvault.v1.DatabaseMapping
-	2,  // 16: tuskvault.v1.StartRestoreResponse.job:type_name -> tuskvault.v1.Job
-	25, // 17: tuskvault.v1.ListJobsRequest.page:type_name -> tuskvault.v1.PageRequest
-	1,  // 18: tuskvault.v1.ListJobsRequest.states:type_name -> tuskvault.v1.JobState
-	2,  // 19: tuskvault.v1.ListJobsResponse.jobs:type_name -> tuskvault.v1.Job
-	26, // 20: tuskvault.v1.ListJobsResponse.page:type_name -> tuskvault.v1.PageResponse
-	2,  // 21: tuskvault.v1.GetJobResponse.job:type_name -> tuskvault.v1.Job
-	2,  // 22: tuskvault.v1.WatchJobResponse.job:type_name -> tuskvault.v1.Job
-	2,  // 23: tuskvault.v1.CancelJobResponse.job:type_name -> tuskvault.v1.Job
-	25, // 24: tuskvault.v1.ListJobLogsRequest.page:type_name -> tuskvault.v1.PageRequest
-	27, // 25: tuskvault.v1.ListJobLogsResponse.lines:type_name -> tuskvault.v1.JobLog
-	26, // 26: tuskvault.v1.ListJobLogsResponse.page:type_name -> tuskvault.v1.PageResponse
-	4,  // 27: tuskvault.v1.JobService.StartBackup:input_type -> tuskvault.v1.StartBackupRequest
-	6,  // 28: tuskvault.v1.JobService.StartRestore:input_type -> tuskvault.v1.StartRestoreRequest
-	8,  // 29: tuskvault.v1.JobService.ListJobs:input_type -> tuskvault.v1.ListJobsRequest
-	10, // 30: tuskvault.v1.JobService.GetJob:input_type -> tuskvault.v1.GetJobRequest
-	12, // 31: tuskvault.v1.JobService.WatchJob:input_type -> tuskvault.v1.WatchJobRequest
-	14, // 32: tuskvault.v1.JobService.CancelJob:input_type -> tuskvault.v1.CancelJobRequest
-	16, // 33: tuskvault.v1.JobService.ListJobLogs:input_type -> tuskvault.v1.ListJobLogsRequest
-	5,  // 34: tuskvault.v1.JobService.StartBackup:output_type -> tuskvault.v1.StartBackupResponse
-	7,  // 35: tuskvault.v1.JobService.StartRestore:output_type -> tuskvault.v1.StartRestoreResponse
-	9,  // 36: tuskvault.v1.JobService.ListJobs:output_type -> tuskvault.v1.ListJobsResponse
-	11, // 37: tuskvault.v1.JobService.GetJob:output_type -> tuskvault.v1.GetJobResponse
-	13, // 38: tuskvault.v1.JobService.WatchJob:output_type -> tuskvault.v1.WatchJobResponse
-	15, // 39: tuskvault.v1.JobService.CancelJob:output_type -> tuskvault.v1.CancelJobResponse
-	17, // 40: tuskvault.v1.JobService.ListJobLogs:output_type -> tuskvault.v1.ListJobLogsResponse
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	23, // 11: tuskvault.v1.Job.drill:type_name -> tuskvault.v1.DrillWork
+	24, // 12: tuskvault.v1.Attempt.ref:type_name -> tuskvault.v1.AttemptRef
+	18, // 13: tuskvault.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
+	18, // 14: tuskvault.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 15: tuskvault.v1.StartBackupResponse.job:type_name -> tuskvault.v1.Job
+	25, // 16: tuskvault.v1.StartRestoreRequest.databases:type_name -> tuskvault.v1.DatabaseMapping
+	2,  // 17: tuskvault.v1.StartRestoreResponse.job:type_name -> tuskvault.v1.Job
+	26, // 18: tuskvault.v1.ListJobsRequest.page:type_name -> tuskvault.v1.PageRequest
+	1,  // 19: tuskvault.v1.ListJobsRequest.states:type_name -> tuskvault.v1.JobState
+	2,  // 20: tuskvault.v1.ListJobsResponse.jobs:type_name -> tuskvault.v1.Job
+	27, // 21: tuskvault.v1.ListJobsResponse.page:type_name -> tuskvault.v1.PageResponse
+	2,  // 22: tuskvault.v1.GetJobResponse.job:type_name -> tuskvault.v1.Job
+	2,  // 23: tuskvault.v1.WatchJobResponse.job:type_name -> tuskvault.v1.Job
+	2,  // 24: tuskvault.v1.CancelJobResponse.job:type_name -> tuskvault.v1.Job
+	26, // 25: tuskvault.v1.ListJobLogsRequest.page:type_name -> tuskvault.v1.PageRequest
+	28, // 26: tuskvault.v1.ListJobLogsResponse.lines:type_name -> tuskvault.v1.JobLog
+	27, // 27: tuskvault.v1.ListJobLogsResponse.page:type_name -> tuskvault.v1.PageResponse
+	4,  // 28: tuskvault.v1.JobService.StartBackup:input_type -> tuskvault.v1.StartBackupRequest
+	6,  // 29: tuskvault.v1.JobService.StartRestore:input_type -> tuskvault.v1.StartRestoreRequest
+	8,  // 30: tuskvault.v1.JobService.ListJobs:input_type -> tuskvault.v1.ListJobsRequest
+	10, // 31: tuskvault.v1.JobService.GetJob:input_type -> tuskvault.v1.GetJobRequest
+	12, // 32: tuskvault.v1.JobService.WatchJob:input_type -> tuskvault.v1.WatchJobRequest
+	14, // 33: tuskvault.v1.JobService.CancelJob:input_type -> tuskvault.v1.CancelJobRequest
+	16, // 34: tuskvault.v1.JobService.ListJobLogs:input_type -> tuskvault.v1.ListJobLogsRequest
+	5,  // 35: tuskvault.v1.JobService.StartBackup:output_type -> tuskvault.v1.StartBackupResponse
+	7,  // 36: tuskvault.v1.JobService.StartRestore:output_type -> tuskvault.v1.StartRestoreResponse
+	9,  // 37: tuskvault.v1.JobService.ListJobs:output_type -> tuskvault.v1.ListJobsResponse
+	11, // 38: tuskvault.v1.JobService.GetJob:output_type -> tuskvault.v1.GetJobResponse
+	13, // 39: tuskvault.v1.JobService.WatchJob:output_type -> tuskvault.v1.WatchJobResponse
+	15, // 40: tuskvault.v1.JobService.CancelJob:output_type -> tuskvault.v1.CancelJobResponse
+	17, // 41: tuskvault.v1.JobService.ListJobLogs:output_type -> tuskvault.v1.ListJobLogsResponse
+	35, // [35:42] is the sub-list for method output_type
+	28, // [28:35] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_job_proto_init() }
@@ -1478,6 +1495,7 @@ func file_tuskvault_v1_job_proto_init() {
 		return
 	}
 	file_tuskvault_v1_common_proto_init()
+	file_tuskvault_v1_drill_proto_init()
 	file_tuskvault_v1_work_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -9,6 +9,7 @@ package tuskvaultv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -50,9 +51,13 @@ type Snapshot struct {
 	// System identifier of the source.
 	SystemIdentifier uint64 `protobuf:"varint,12,opt,name=system_identifier,json=systemIdentifier,proto3" json:"system_identifier,omitempty"`
 	// Number of the instance's incarnation.
-	Incarnation   uint32 `protobuf:"varint,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Incarnation uint32 `protobuf:"varint,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// When the newest drill that passed ended; absent when none has.
+	VerifyTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
+	// Verdict of the newest drill, empty when there was none.
+	LastDrillVerdict string `protobuf:"bytes,21,opt,name=last_drill_verdict,json=lastDrillVerdict,proto3" json:"last_drill_verdict,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -174,6 +179,20 @@ func (x *Snapshot) GetIncarnation() uint32 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *Snapshot) GetVerifyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.VerifyTime
+	}
+	return nil
+}
+
+func (x *Snapshot) GetLastDrillVerdict() string {
+	if x != nil {
+		return x.LastDrillVerdict
+	}
+	return ""
 }
 
 // SnapshotDatabase is one database of a snapshot.
@@ -589,7 +608,9 @@ type GetSnapshotResponse struct {
 	// Version of the dump tool that wrote the schema archives.
 	DumpTool string `protobuf:"bytes,4,opt,name=dump_tool,json=dumpTool,proto3" json:"dump_tool,omitempty"`
 	// Number of roles recorded.
-	Roles         int32 `protobuf:"varint,5,opt,name=roles,proto3" json:"roles,omitempty"`
+	Roles int32 `protobuf:"varint,5,opt,name=roles,proto3" json:"roles,omitempty"`
+	// The newest reports of drills, at most 5, without tables and statements.
+	Drills        []*DrillReport `protobuf:"bytes,20,rep,name=drills,proto3" json:"drills,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -657,6 +678,13 @@ func (x *GetSnapshotResponse) GetRoles() int32 {
 		return x.Roles
 	}
 	return 0
+}
+
+func (x *GetSnapshotResponse) GetDrills() []*DrillReport {
+	if x != nil {
+		return x.Drills
+	}
+	return nil
 }
 
 // ListSnapshotTablesRequest names a snapshot.
@@ -778,11 +806,276 @@ func (x *ListSnapshotTablesResponse) GetPage() *PageResponse {
 	return nil
 }
 
+// VerifySnapshotRequest asks for a drill.
+type VerifySnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Client-chosen id, 32 hex digits, which becomes the job's id; the same request again gives the same job.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Id, unique prefix, "latest" or "latest:INSTANCE".
+	Snapshot string `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Databases to restore, display form; empty means all of the snapshot.
+	Databases []string `protobuf:"bytes,3,rep,name=databases,proto3" json:"databases,omitempty"`
+	// Number of parallel streams; 0 lets the agent choose.
+	Jobs int32 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// What must hold in the restored databases.
+	Assertions []*Assertion `protobuf:"bytes,5,rep,name=assertions,proto3" json:"assertions,omitempty"`
+	// Agent to hold the drill; empty lets the controller choose. It must be one that may.
+	Agent string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Longest time for the whole drill; absent lets the agent choose.
+	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Whether to go on with the other databases after one that did not pass.
+	KeepGoing     bool `protobuf:"varint,8,opt,name=keep_going,json=keepGoing,proto3" json:"keep_going,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySnapshotRequest) Reset() {
+	*x = VerifySnapshotRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySnapshotRequest) ProtoMessage() {}
+
+func (x *VerifySnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySnapshotRequest.ProtoReflect.Descriptor instead.
+func (*VerifySnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerifySnapshotRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *VerifySnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *VerifySnapshotRequest) GetDatabases() []string {
+	if x != nil {
+		return x.Databases
+	}
+	return nil
+}
+
+func (x *VerifySnapshotRequest) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *VerifySnapshotRequest) GetAssertions() []*Assertion {
+	if x != nil {
+		return x.Assertions
+	}
+	return nil
+}
+
+func (x *VerifySnapshotRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *VerifySnapshotRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *VerifySnapshotRequest) GetKeepGoing() bool {
+	if x != nil {
+		return x.KeepGoing
+	}
+	return false
+}
+
+// VerifySnapshotResponse is the queued job.
+type VerifySnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySnapshotResponse) Reset() {
+	*x = VerifySnapshotResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySnapshotResponse) ProtoMessage() {}
+
+func (x *VerifySnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySnapshotResponse.ProtoReflect.Descriptor instead.
+func (*VerifySnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerifySnapshotResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// ListDrillReportsRequest names a snapshot.
+type ListDrillReportsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, unique prefix, "latest" or "latest:INSTANCE".
+	Snapshot string `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Which page.
+	Page          *PageRequest `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDrillReportsRequest) Reset() {
+	*x = ListDrillReportsRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDrillReportsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDrillReportsRequest) ProtoMessage() {}
+
+func (x *ListDrillReportsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDrillReportsRequest.ProtoReflect.Descriptor instead.
+func (*ListDrillReportsRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListDrillReportsRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *ListDrillReportsRequest) GetPage() *PageRequest {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+// ListDrillReportsResponse is one page of reports.
+type ListDrillReportsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reports, newest first.
+	Reports []*DrillReport `protobuf:"bytes,1,rep,name=reports,proto3" json:"reports,omitempty"`
+	// How to go on.
+	Page          *PageResponse `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDrillReportsResponse) Reset() {
+	*x = ListDrillReportsResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDrillReportsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDrillReportsResponse) ProtoMessage() {}
+
+func (x *ListDrillReportsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDrillReportsResponse.ProtoReflect.Descriptor instead.
+func (*ListDrillReportsResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListDrillReportsResponse) GetReports() []*DrillReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+func (x *ListDrillReportsResponse) GetPage() *PageResponse {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
 var File_tuskvault_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1btuskvault/v1/snapshot.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xd1\x03\n" +
+	"\x1btuskvault/v1/snapshot.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x18tuskvault/v1/drill.proto\x1a\x16tuskvault/v1/job.proto\"\xbc\x04\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -800,7 +1093,10 @@ const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	" \x01(\x03R\vstoredBytes\x12,\n" +
 	"\x12server_version_num\x18\v \x01(\x05R\x10serverVersionNum\x12+\n" +
 	"\x11system_identifier\x18\f \x01(\x04R\x10systemIdentifier\x12 \n" +
-	"\vincarnation\x18\r \x01(\rR\vincarnation\"\xdf\x02\n" +
+	"\vincarnation\x18\r \x01(\rR\vincarnation\x12;\n" +
+	"\vverify_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"verifyTime\x12,\n" +
+	"\x12last_drill_verdict\x18\x15 \x01(\tR\x10lastDrillVerdict\"\xdf\x02\n" +
 	"\x10SnapshotDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x121\n" +
@@ -834,24 +1130,48 @@ const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	"\tsnapshots\x18\x01 \x03(\v2\x16.tuskvault.v1.SnapshotR\tsnapshots\x12.\n" +
 	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"0\n" +
 	"\x12GetSnapshotRequest\x12\x1a\n" +
-	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"\xed\x01\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"\xa0\x02\n" +
 	"\x13GetSnapshotResponse\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.tuskvault.v1.SnapshotR\bsnapshot\x12<\n" +
 	"\tdatabases\x18\x02 \x03(\v2\x1e.tuskvault.v1.SnapshotDatabaseR\tdatabases\x121\n" +
 	"\bproblems\x18\x03 \x03(\v2\x15.tuskvault.v1.ProblemR\bproblems\x12\x1b\n" +
 	"\tdump_tool\x18\x04 \x01(\tR\bdumpTool\x12\x14\n" +
-	"\x05roles\x18\x05 \x01(\x05R\x05roles\"\x82\x01\n" +
+	"\x05roles\x18\x05 \x01(\x05R\x05roles\x121\n" +
+	"\x06drills\x18\x14 \x03(\v2\x19.tuskvault.v1.DrillReportR\x06drills\"\x82\x01\n" +
 	"\x19ListSnapshotTablesRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x1a\n" +
 	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12-\n" +
 	"\x04page\x18\x03 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"\x81\x01\n" +
 	"\x1aListSnapshotTablesResponse\x123\n" +
 	"\x06tables\x18\x01 \x03(\v2\x1b.tuskvault.v1.SnapshotTableR\x06tables\x12.\n" +
-	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page2\xa8\x02\n" +
+	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"\xa7\x02\n" +
+	"\x15VerifySnapshotRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x1c\n" +
+	"\tdatabases\x18\x03 \x03(\tR\tdatabases\x12\x12\n" +
+	"\x04jobs\x18\x04 \x01(\x05R\x04jobs\x127\n" +
+	"\n" +
+	"assertions\x18\x05 \x03(\v2\x17.tuskvault.v1.AssertionR\n" +
+	"assertions\x12\x14\n" +
+	"\x05agent\x18\x06 \x01(\tR\x05agent\x123\n" +
+	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
+	"\n" +
+	"keep_going\x18\b \x01(\bR\tkeepGoing\"=\n" +
+	"\x16VerifySnapshotResponse\x12#\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"d\n" +
+	"\x17ListDrillReportsRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12-\n" +
+	"\x04page\x18\x02 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"\x7f\n" +
+	"\x18ListDrillReportsResponse\x123\n" +
+	"\areports\x18\x01 \x03(\v2\x19.tuskvault.v1.DrillReportR\areports\x12.\n" +
+	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page2\xe8\x03\n" +
 	"\x0fSnapshotService\x12X\n" +
 	"\rListSnapshots\x12\".tuskvault.v1.ListSnapshotsRequest\x1a#.tuskvault.v1.ListSnapshotsResponse\x12R\n" +
 	"\vGetSnapshot\x12 .tuskvault.v1.GetSnapshotRequest\x1a!.tuskvault.v1.GetSnapshotResponse\x12g\n" +
-	"\x12ListSnapshotTables\x12'.tuskvault.v1.ListSnapshotTablesRequest\x1a(.tuskvault.v1.ListSnapshotTablesResponseB\xb5\x01\n" +
+	"\x12ListSnapshotTables\x12'.tuskvault.v1.ListSnapshotTablesRequest\x1a(.tuskvault.v1.ListSnapshotTablesResponse\x12[\n" +
+	"\x0eVerifySnapshot\x12#.tuskvault.v1.VerifySnapshotRequest\x1a$.tuskvault.v1.VerifySnapshotResponse\x12a\n" +
+	"\x10ListDrillReports\x12%.tuskvault.v1.ListDrillReportsRequest\x1a&.tuskvault.v1.ListDrillReportsResponseB\xb5\x01\n" +
 	"\x10com.tuskvault.v1B\rSnapshotProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
 
 var (
@@ -866,7 +1186,7 @@ func file_tuskvault_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_snapshot_proto_rawDescData
 }
 
-var file_tuskvault_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tuskvault_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_tuskvault_v1_snapshot_proto_goTypes = []any{
 	(*Snapshot)(nil),                   // 0: tuskvault.v1.Snapshot
 	(*SnapshotDatabase)(nil),           // 1: tuskvault.v1.SnapshotDatabase
@@ -877,36 +1197,56 @@ var file_tuskvault_v1_snapshot_proto_goTypes = []any{
 	(*GetSnapshotResponse)(nil),        // 6: tuskvault.v1.GetSnapshotResponse
 	(*ListSnapshotTablesRequest)(nil),  // 7: tuskvault.v1.ListSnapshotTablesRequest
 	(*ListSnapshotTablesResponse)(nil), // 8: tuskvault.v1.ListSnapshotTablesResponse
-	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
-	(*Problem)(nil),                    // 10: tuskvault.v1.Problem
-	(*PageRequest)(nil),                // 11: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 12: tuskvault.v1.PageResponse
+	(*VerifySnapshotRequest)(nil),      // 9: tuskvault.v1.VerifySnapshotRequest
+	(*VerifySnapshotResponse)(nil),     // 10: tuskvault.v1.VerifySnapshotResponse
+	(*ListDrillReportsRequest)(nil),    // 11: tuskvault.v1.ListDrillReportsRequest
+	(*ListDrillReportsResponse)(nil),   // 12: tuskvault.v1.ListDrillReportsResponse
+	(*timestamppb.Timestamp)(nil),      // 13: google.protobuf.Timestamp
+	(*Problem)(nil),                    // 14: tuskvault.v1.Problem
+	(*PageRequest)(nil),                // 15: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 16: tuskvault.v1.PageResponse
+	(*DrillReport)(nil),                // 17: tuskvault.v1.DrillReport
+	(*Assertion)(nil),                  // 18: tuskvault.v1.Assertion
+	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
+	(*Job)(nil),                        // 20: tuskvault.v1.Job
 }
 var file_tuskvault_v1_snapshot_proto_depIdxs = []int32{
-	9,  // 0: tuskvault.v1.Snapshot.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 1: tuskvault.v1.Snapshot.commit_time:type_name -> google.protobuf.Timestamp
-	10, // 2: tuskvault.v1.SnapshotDatabase.problems:type_name -> tuskvault.v1.Problem
-	9,  // 3: tuskvault.v1.SnapshotDatabase.time:type_name -> google.protobuf.Timestamp
-	11, // 4: tuskvault.v1.ListSnapshotsRequest.page:type_name -> tuskvault.v1.PageRequest
-	0,  // 5: tuskvault.v1.ListSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
-	12, // 6: tuskvault.v1.ListSnapshotsResponse.page:type_name -> tuskvault.v1.PageResponse
-	0,  // 7: tuskvault.v1.GetSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
-	1,  // 8: tuskvault.v1.GetSnapshotResponse.databases:type_name -> tuskvault.v1.SnapshotDatabase
-	10, // 9: tuskvault.v1.GetSnapshotResponse.problems:type_name -> tuskvault.v1.Problem
-	11, // 10: tuskvault.v1.ListSnapshotTablesRequest.page:type_name -> tuskvault.v1.PageRequest
-	2,  // 11: tuskvault.v1.ListSnapshotTablesResponse.tables:type_name -> tuskvault.v1.SnapshotTable
-	12, // 12: tuskvault.v1.ListSnapshotTablesResponse.page:type_name -> tuskvault.v1.PageResponse
-	3,  // 13: tuskvault.v1.SnapshotService.ListSnapshots:input_type -> tuskvault.v1.ListSnapshotsRequest
-	5,  // 14: tuskvault.v1.SnapshotService.GetSnapshot:input_type -> tuskvault.v1.GetSnapshotRequest
-	7,  // 15: tuskvault.v1.SnapshotService.ListSnapshotTables:input_type -> tuskvault.v1.ListSnapshotTablesRequest
-	4,  // 16: tuskvault.v1.SnapshotService.ListSnapshots:output_type -> tuskvault.v1.ListSnapshotsResponse
-	6,  // 17: tuskvault.v1.SnapshotService.GetSnapshot:output_type -> tuskvault.v1.GetSnapshotResponse
-	8,  // 18: tuskvault.v1.SnapshotService.ListSnapshotTables:output_type -> tuskvault.v1.ListSnapshotTablesResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 0: tuskvault.v1.Snapshot.start_time:type_name -> google.protobuf.Timestamp
+	13, // 1: tuskvault.v1.Snapshot.commit_time:type_name -> google.protobuf.Timestamp
+	13, // 2: tuskvault.v1.Snapshot.verify_time:type_name -> google.protobuf.Timestamp
+	14, // 3: tuskvault.v1.SnapshotDatabase.problems:type_name -> tuskvault.v1.Problem
+	13, // 4: tuskvault.v1.SnapshotDatabase.time:type_name -> google.protobuf.Timestamp
+	15, // 5: tuskvault.v1.ListSnapshotsRequest.page:type_name -> tuskvault.v1.PageRequest
+	0,  // 6: tuskvault.v1.ListSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
+	16, // 7: tuskvault.v1.ListSnapshotsResponse.page:type_name -> tuskvault.v1.PageResponse
+	0,  // 8: tuskvault.v1.GetSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
+	1,  // 9: tuskvault.v1.GetSnapshotResponse.databases:type_name -> tuskvault.v1.SnapshotDatabase
+	14, // 10: tuskvault.v1.GetSnapshotResponse.problems:type_name -> tuskvault.v1.Problem
+	17, // 11: tuskvault.v1.GetSnapshotResponse.drills:type_name -> tuskvault.v1.DrillReport
+	15, // 12: tuskvault.v1.ListSnapshotTablesRequest.page:type_name -> tuskvault.v1.PageRequest
+	2,  // 13: tuskvault.v1.ListSnapshotTablesResponse.tables:type_name -> tuskvault.v1.SnapshotTable
+	16, // 14: tuskvault.v1.ListSnapshotTablesResponse.page:type_name -> tuskvault.v1.PageResponse
+	18, // 15: tuskvault.v1.VerifySnapshotRequest.assertions:type_name -> tuskvault.v1.Assertion
+	19, // 16: tuskvault.v1.VerifySnapshotRequest.timeout:type_name -> google.protobuf.Duration
+	20, // 17: tuskvault.v1.VerifySnapshotResponse.job:type_name -> tuskvault.v1.Job
+	15, // 18: tuskvault.v1.ListDrillReportsRequest.page:type_name -> tuskvault.v1.PageRequest
+	17, // 19: tuskvault.v1.ListDrillReportsResponse.reports:type_name -> tuskvault.v1.DrillReport
+	16, // 20: tuskvault.v1.ListDrillReportsResponse.page:type_name -> tuskvault.v1.PageResponse
+	3,  // 21: tuskvault.v1.SnapshotService.ListSnapshots:input_type -> tuskvault.v1.ListSnapshotsRequest
+	5,  // 22: tuskvault.v1.SnapshotService.GetSnapshot:input_type -> tuskvault.v1.GetSnapshotRequest
+	7,  // 23: tuskvault.v1.SnapshotService.ListSnapshotTables:input_type -> tuskvault.v1.ListSnapshotTablesRequest
+	9,  // 24: tuskvault.v1.SnapshotService.VerifySnapshot:input_type -> tuskvault.v1.VerifySnapshotRequest
+	11, // 25: tuskvault.v1.SnapshotService.ListDrillReports:input_type -> tuskvault.v1.ListDrillReportsRequest
+	4,  // 26: tuskvault.v1.SnapshotService.ListSnapshots:output_type -> tuskvault.v1.ListSnapshotsResponse
+	6,  // 27: tuskvault.v1.SnapshotService.GetSnapshot:output_type -> tuskvault.v1.GetSnapshotResponse
+	8,  // 28: tuskvault.v1.SnapshotService.ListSnapshotTables:output_type -> tuskvault.v1.ListSnapshotTablesResponse
+	10, // 29: tuskvault.v1.SnapshotService.VerifySnapshot:output_type -> tuskvault.v1.VerifySnapshotResponse
+	12, // 30: tuskvault.v1.SnapshotService.ListDrillReports:output_type -> tuskvault.v1.ListDrillReportsResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_snapshot_proto_init() }
@@ -915,13 +1255,15 @@ func file_tuskvault_v1_snapshot_proto_init() {
 		return
 	}
 	file_tuskvault_v1_common_proto_init()
+	file_tuskvault_v1_drill_proto_init()
+	file_tuskvault_v1_job_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_snapshot_proto_rawDesc), len(file_tuskvault_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,13 +22,15 @@ const (
 	SnapshotService_ListSnapshots_FullMethodName      = "/tuskvault.v1.SnapshotService/ListSnapshots"
 	SnapshotService_GetSnapshot_FullMethodName        = "/tuskvault.v1.SnapshotService/GetSnapshot"
 	SnapshotService_ListSnapshotTables_FullMethodName = "/tuskvault.v1.SnapshotService/ListSnapshotTables"
+	SnapshotService_VerifySnapshot_FullMethodName     = "/tuskvault.v1.SnapshotService/VerifySnapshot"
+	SnapshotService_ListDrillReports_FullMethodName   = "/tuskvault.v1.SnapshotService/ListDrillReports"
 )
 
 // SnapshotServiceClient is the client API for SnapshotService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SnapshotService shows snapshots.
+// SnapshotService shows and proves snapshots.
 type SnapshotServiceClient interface {
 	// ListSnapshots lists snapshots, newest first.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
@@ -36,6 +38,10 @@ type SnapshotServiceClient interface {
 	GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*GetSnapshotResponse, error)
 	// ListSnapshotTables lists the tables of a snapshot. Reads the manifest; audited.
 	ListSnapshotTables(ctx context.Context, in *ListSnapshotTablesRequest, opts ...grpc.CallOption) (*ListSnapshotTablesResponse, error)
+	// VerifySnapshot journals a drill of a snapshot and queues it for the agent where it can be held best.
+	VerifySnapshot(ctx context.Context, in *VerifySnapshotRequest, opts ...grpc.CallOption) (*VerifySnapshotResponse, error)
+	// ListDrillReports gives the reports of a snapshot's drills, newest first.
+	ListDrillReports(ctx context.Context, in *ListDrillReportsRequest, opts ...grpc.CallOption) (*ListDrillReportsResponse, error)
 }
 
 type snapshotServiceClient struct {
@@ -76,11 +82,31 @@ func (c *snapshotServiceClient) ListSnapshotTables(ctx context.Context, in *List
 	return out, nil
 }
 
+func (c *snapshotServiceClient) VerifySnapshot(ctx context.Context, in *VerifySnapshotRequest, opts ...grpc.CallOption) (*VerifySnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifySnapshotResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_VerifySnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) ListDrillReports(ctx context.Context, in *ListDrillReportsRequest, opts ...grpc.CallOption) (*ListDrillReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDrillReportsResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_ListDrillReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SnapshotServiceServer is the server API for SnapshotService service.
 // All implementations must embed UnimplementedSnapshotServiceServer
 // for forward compatibility.
 //
-// SnapshotService shows snapshots.
+// SnapshotService shows and proves snapshots.
 type SnapshotServiceServer interface {
 	// ListSnapshots lists snapshots, newest first.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
@@ -88,6 +114,10 @@ type SnapshotServiceServer interface {
 	GetSnapshot(context.Context, *GetSnapshotRequest) (*GetSnapshotResponse, error)
 	// ListSnapshotTables lists the tables of a snapshot. Reads the manifest; audited.
 	ListSnapshotTables(context.Context, *ListSnapshotTablesRequest) (*ListSnapshotTablesResponse, error)
+	// VerifySnapshot journals a drill of a snapshot and queues it for the agent where it can be held best.
+	VerifySnapshot(context.Context, *VerifySnapshotRequest) (*VerifySnapshotResponse, error)
+	// ListDrillReports gives the reports of a snapshot's drills, newest first.
+	ListDrillReports(context.Context, *ListDrillReportsRequest) (*ListDrillReportsResponse, error)
 	mustEmbedUnimplementedSnapshotServiceServer()
 }
 
@@ -106,6 +136,12 @@ func (UnimplementedSnapshotServiceServer) GetSnapshot(context.Context, *GetSnaps
 }
 func (UnimplementedSnapshotServiceServer) ListSnapshotTables(context.Context, *ListSnapshotTablesRequest) (*ListSnapshotTablesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSnapshotTables not implemented")
+}
+func (UnimplementedSnapshotServiceServer) VerifySnapshot(context.Context, *VerifySnapshotRequest) (*VerifySnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifySnapshot not implemented")
+}
+func (UnimplementedSnapshotServiceServer) ListDrillReports(context.Context, *ListDrillReportsRequest) (*ListDrillReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDrillReports not implemented")
 }
 func (UnimplementedSnapshotServiceServer) mustEmbedUnimplementedSnapshotServiceServer() {}
 func (UnimplementedSnapshotServiceServer) testEmbeddedByValue()                         {}
@@ -182,6 +218,42 @@ func _SnapshotService_ListSnapshotTables_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SnapshotService_VerifySnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifySnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).VerifySnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_VerifySnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).VerifySnapshot(ctx, req.(*VerifySnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_ListDrillReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDrillReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).ListDrillReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_ListDrillReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).ListDrillReports(ctx, req.(*ListDrillReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SnapshotService_ServiceDesc is the grpc.ServiceDesc for SnapshotService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +272,14 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSnapshotTables",
 			Handler:    _SnapshotService_ListSnapshotTables_Handler,
+		},
+		{
+			MethodName: "VerifySnapshot",
+			Handler:    _SnapshotService_VerifySnapshot_Handler,
+		},
+		{
+			MethodName: "ListDrillReports",
+			Handler:    _SnapshotService_ListDrillReports_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -146,6 +146,7 @@ type JobOffer struct {
 	//
 	//	*JobOffer_Backup
 	//	*JobOffer_Restore
+	//	*JobOffer_Drill
 	Work          isJobOffer_Work `protobuf_oneof:"work"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -220,6 +221,15 @@ func (x *JobOffer) GetRestore() *RestoreWork {
 	return nil
 }
 
+func (x *JobOffer) GetDrill() *DrillWork {
+	if x != nil {
+		if x, ok := x.Work.(*JobOffer_Drill); ok {
+			return x.Drill
+		}
+	}
+	return nil
+}
+
 type isJobOffer_Work interface {
 	isJobOffer_Work()
 }
@@ -234,9 +244,16 @@ type JobOffer_Restore struct {
 	Restore *RestoreWork `protobuf:"bytes,4,opt,name=restore,proto3,oneof"`
 }
 
+type JobOffer_Drill struct {
+	// Restore a snapshot into a throw-away PostgreSQL and compare.
+	Drill *DrillWork `protobuf:"bytes,5,opt,name=drill,proto3,oneof"`
+}
+
 func (*JobOffer_Backup) isJobOffer_Work() {}
 
 func (*JobOffer_Restore) isJobOffer_Work() {}
+
+func (*JobOffer_Drill) isJobOffer_Work() {}
 
 // Grant is what an attempt may use. All keys are derived ones of one domain.
 type Grant struct {
@@ -1183,7 +1200,9 @@ type JobResult struct {
 	// When the work began.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When it ended.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// What a drill found.
+	Drill         *DrillReport `protobuf:"bytes,11,opt,name=drill,proto3" json:"drill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1284,6 +1303,13 @@ func (x *JobResult) GetStartTime() *timestamppb.Timestamp {
 func (x *JobResult) GetEndTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.EndTime
+	}
+	return nil
+}
+
+func (x *JobResult) GetDrill() *DrillReport {
+	if x != nil {
+		return x.Drill
 	}
 	return nil
 }
@@ -1519,12 +1545,13 @@ var File_tuskvault_v1_work_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\n" +
-	"\x17tuskvault/v1/work.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xdc\x01\n" +
+	"\x17tuskvault/v1/work.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x18tuskvault/v1/drill.proto\"\x8d\x02\n" +
 	"\bJobOffer\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12)\n" +
 	"\x05grant\x18\x02 \x01(\v2\x13.tuskvault.v1.GrantR\x05grant\x122\n" +
 	"\x06backup\x18\x03 \x01(\v2\x18.tuskvault.v1.BackupWorkH\x00R\x06backup\x125\n" +
-	"\arestore\x18\x04 \x01(\v2\x19.tuskvault.v1.RestoreWorkH\x00R\arestoreB\x06\n" +
+	"\arestore\x18\x04 \x01(\v2\x19.tuskvault.v1.RestoreWorkH\x00R\arestore\x12/\n" +
+	"\x05drill\x18\x05 \x01(\v2\x17.tuskvault.v1.DrillWorkH\x00R\x05drillB\x06\n" +
 	"\x04work\"\xd2\x01\n" +
 	"\x05Grant\x12\x1b\n" +
 	"\tdomain_id\x18\x01 \x01(\fR\bdomainId\x12\x19\n" +
@@ -1606,7 +1633,7 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05level\x18\x03 \x01(\tR\x05level\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xc7\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xf8\x03\n" +
 	"\tJobResult\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12/\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x15.tuskvault.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -1619,7 +1646,8 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xf7\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12/\n" +
+	"\x05drill\x18\v \x01(\v2\x19.tuskvault.v1.DrillReportR\x05drill\"\xf7\x01\n" +
 	"\bJobStats\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x1f\n" +
 	"\vplain_bytes\x18\x02 \x01(\x03R\n" +
@@ -1686,40 +1714,44 @@ var file_tuskvault_v1_work_proto_goTypes = []any{
 	(*JobStats)(nil),              // 14: tuskvault.v1.JobStats
 	(*DatabaseResult)(nil),        // 15: tuskvault.v1.DatabaseResult
 	(*AttemptRef)(nil),            // 16: tuskvault.v1.AttemptRef
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*Problem)(nil),               // 19: tuskvault.v1.Problem
+	(*DrillWork)(nil),             // 17: tuskvault.v1.DrillWork
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Problem)(nil),               // 20: tuskvault.v1.Problem
+	(*DrillReport)(nil),           // 21: tuskvault.v1.DrillReport
 }
 var file_tuskvault_v1_work_proto_depIdxs = []int32{
 	16, // 0: tuskvault.v1.JobOffer.attempt:type_name -> tuskvault.v1.AttemptRef
 	3,  // 1: tuskvault.v1.JobOffer.grant:type_name -> tuskvault.v1.Grant
 	6,  // 2: tuskvault.v1.JobOffer.backup:type_name -> tuskvault.v1.BackupWork
 	8,  // 3: tuskvault.v1.JobOffer.restore:type_name -> tuskvault.v1.RestoreWork
-	4,  // 4: tuskvault.v1.Grant.seal_keys:type_name -> tuskvault.v1.SealKey
-	5,  // 5: tuskvault.v1.Grant.cut:type_name -> tuskvault.v1.CutParams
-	17, // 6: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
-	0,  // 7: tuskvault.v1.BackupWork.on_blocked_ddl:type_name -> tuskvault.v1.BlockedDdlAction
-	17, // 8: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
-	7,  // 9: tuskvault.v1.RestoreWork.databases:type_name -> tuskvault.v1.DatabaseMapping
-	16, // 10: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
-	10, // 11: tuskvault.v1.JobProgress.databases:type_name -> tuskvault.v1.DatabaseProgress
-	18, // 12: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
-	11, // 13: tuskvault.v1.DatabaseProgress.tables:type_name -> tuskvault.v1.TableProgress
-	16, // 14: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
-	18, // 15: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
-	16, // 16: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
-	1,  // 17: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
-	19, // 18: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
-	14, // 19: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
-	15, // 20: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
-	18, // 21: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
-	18, // 22: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
-	17, // 23: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	17, // 4: tuskvault.v1.JobOffer.drill:type_name -> tuskvault.v1.DrillWork
+	4,  // 5: tuskvault.v1.Grant.seal_keys:type_name -> tuskvault.v1.SealKey
+	5,  // 6: tuskvault.v1.Grant.cut:type_name -> tuskvault.v1.CutParams
+	18, // 7: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
+	0,  // 8: tuskvault.v1.BackupWork.on_blocked_ddl:type_name -> tuskvault.v1.BlockedDdlAction
+	18, // 9: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
+	7,  // 10: tuskvault.v1.RestoreWork.databases:type_name -> tuskvault.v1.DatabaseMapping
+	16, // 11: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
+	10, // 12: tuskvault.v1.JobProgress.databases:type_name -> tuskvault.v1.DatabaseProgress
+	19, // 13: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
+	11, // 14: tuskvault.v1.DatabaseProgress.tables:type_name -> tuskvault.v1.TableProgress
+	16, // 15: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
+	19, // 16: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
+	16, // 17: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
+	1,  // 18: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
+	20, // 19: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
+	14, // 20: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
+	15, // 21: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
+	19, // 22: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
+	19, // 23: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
+	21, // 24: tuskvault.v1.JobResult.drill:type_name -> tuskvault.v1.DrillReport
+	18, // 25: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_work_proto_init() }
@@ -1728,9 +1760,11 @@ func file_tuskvault_v1_work_proto_init() {
 		return
 	}
 	file_tuskvault_v1_common_proto_init()
+	file_tuskvault_v1_drill_proto_init()
 	file_tuskvault_v1_work_proto_msgTypes[0].OneofWrappers = []any{
 		(*JobOffer_Backup)(nil),
 		(*JobOffer_Restore)(nil),
+		(*JobOffer_Drill)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
