@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,12 +48,15 @@ type round struct {
 	families []*families.Family
 	absent   []string // families that this version cannot have
 	sessions []*pgconn.PgConn
+
+	mu      sync.Mutex
+	results map[string]bool // families that were compared: equal or not
 }
 
 func newRound(t *testing.T, from, to *pgtest.Server) *round {
 	t.Helper()
-	r := &round{from: from, to: to, major: majorOf(t, from), top: majorOf(t, to)}
-	r.bin = dumper(t, r.top)
+	r := &round{from: from, to: to, major: majorOf(t, from), top: majorOf(t, to), results: map[string]bool{}}
+	r.bin = dumper(t, to, r.top)
 	all, err := families.All()
 	must(t, err)
 	for _, f := range all {
@@ -116,6 +120,7 @@ func (r *round) run(t *testing.T) {
 		for _, f := range r.families {
 			t.Run(f.Name, func(t *testing.T) {
 				t.Parallel()
+				t.Cleanup(func() { r.note(f, !t.Failed()) })
 				r.compare(t, f, restored, before[r.source(f)], after[r.target(f)])
 			})
 		}
@@ -125,11 +130,17 @@ func (r *round) run(t *testing.T) {
 	}
 }
 
+func (r *round) note(f *families.Family, equal bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results[f.Name] = equal
+}
+
 // toolConfig is an agent's configuration that finds the programs of both servers.
 func toolConfig(t *testing.T, s *harness.System, r *round) string {
 	t.Helper()
 	file := filepath.Join(s.Dir, "tools.yaml")
-	must(t, os.WriteFile(file, []byte(fmt.Sprintf("tool_dirs: [%q, %q]\n", dumper(t, r.major), r.bin)), 0o600))
+	must(t, os.WriteFile(file, []byte(fmt.Sprintf("tool_dirs: [%q, %q]\n", dumper(t, r.from, r.major), r.bin)), 0o600))
 	return file
 }
 
@@ -366,12 +377,15 @@ func tablesOf(t *testing.T, s *harness.System, snapshot string) map[string]map[s
 
 // dumper is the folder of a pg_dump that can read a server of a major version:
 // its own, or that of the next newer one at hand.
-func dumper(t *testing.T, major int) string {
+func dumper(t *testing.T, s *pgtest.Server, major int) string {
 	t.Helper()
+	if (pgtest.Installation{Bin: s.Bin}).HasClient("pg_dump") {
+		return s.Bin
+	}
 	all, err := pgtest.Installed()
 	must(t, err)
 	for _, i := range all {
-		if _, err := os.Stat(filepath.Join(i.Bin, "pg_dump")); err == nil && i.Major >= major {
+		if i.HasClient("pg_dump") && i.Major >= major {
 			return i.Bin
 		}
 	}

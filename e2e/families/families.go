@@ -13,7 +13,8 @@
 //	-- @setup [17+]              back to statements of the database, for these versions
 //	-- @session                  statements of a session that stays open during the backup
 //	-- @problem WORDS            what backup or restore must say of it; anything else said is a failure
-//	-- @rename A B               how newer versions word something that this family has
+//	-- @unqualify TABLE          whose name newer versions leave out of views' columns
+//	-- @reordered TABLE          whose columns come back in another order, as pg_dump has them
 //	-- @differs TABLE            whose rows may differ, and why
 //	-- @check [17+] WHAT         a query that must give the same rows in both databases,
 //	-- @gives                    and these, each line a row, columns apart by " | "
@@ -52,8 +53,10 @@ type Family struct {
 	Checks                  []Check
 	// Problems are what backup or restore must say.
 	Problems []string
-	// Renames are pairs of how an older and a newer version word the same.
-	Renames []string
+	// Unqualified are tables whose name newer versions leave out of views.
+	Unqualified []string
+	// Reordered are tables, qualified, whose columns come back in another order.
+	Reordered []string
 	// Differs are tables whose rows may differ.
 	Differs []string
 }
@@ -202,12 +205,10 @@ func (p *parser) directive(word, rest string) error {
 	case "differs":
 		table, _, _ := strings.Cut(rest, " ")
 		p.f.Differs = append(p.f.Differs, table)
-	case "rename":
-		older, newer, ok := strings.Cut(rest, " => ")
-		if !ok {
-			return fmt.Errorf("@rename without =>")
-		}
-		p.f.Renames = append(p.f.Renames, older, newer)
+	case "reordered":
+		p.f.Reordered = append(p.f.Reordered, rest)
+	case "unqualify":
+		p.f.Unqualified = append(p.f.Unqualified, rest)
 	case "globals", "setup", "session":
 		p.part, p.since = word, since
 	case "check":

@@ -1,5 +1,9 @@
 -- Names with quotes, spaces, newlines, backslashes, Unicode, keywords, dollar signs, and the longest.
 
+-- @globals
+CREATE ROLE "fam ""role\ 'x'";
+
+-- @setup
 CREATE SCHEMA "Sché ""ma\ x"; CREATE SCHEMA "select";
 
 CREATE TABLE "Sché ""ma\ x"."ta
@@ -19,7 +23,7 @@ two" ON "UPPER" ("Mixed"); CREATE SEQUENCE "se'q
 "; SELECT nextval(E'"se\'q\n"');
 CREATE TYPE "ty""pe" AS ENUM ('it''s', 'a"b', E'c\nd', ''); CREATE TABLE typed (t "ty""pe"); INSERT INTO typed VALUES (E'c\nd'), ('');
 CREATE FUNCTION "fu""nc; --" ("p ""q" int) RETURNS int LANGUAGE sql AS 'SELECT $1';
-CREATE ROLE "fam ""role\ 'x'"; GRANT SELECT ON "UPPER" TO "fam ""role\ 'x'"; CREATE POLICY "po""licy" ON "UPPER" TO "fam ""role\ 'x'" USING ("Mixed" > 0);
+GRANT SELECT ON "UPPER" TO "fam ""role\ 'x'"; CREATE POLICY "po""licy" ON "UPPER" TO "fam ""role\ 'x'" USING ("Mixed" > 0);
 COMMENT ON TABLE "UPPER" IS E'line one\nline ''two'' \\ ; $$ \u2028 end'; CREATE VIEW "vi
 ew" AS SELECT "Mixed" AS "col ""umn" FROM "UPPER";
 CREATE TRIGGER "tri""g" BEFORE UPDATE ON "UPPER" FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger('ar''g\', '');

@@ -8,10 +8,12 @@ import (
 
 // Exported for tests.
 var (
-	RolesIn     = rolesIn
-	FromDisplay = fromDisplay
-	Grants      = grants
-	ClampMemory = clampMemory
+	RolesIn      = rolesIn
+	FromDisplay  = fromDisplay
+	Grants       = grants
+	ClampMemory  = clampMemory
+	SchemaPublic = schemaPublic
+	Removed      = removed
 )
 
 // Setting gives the clause that sets one setting.
