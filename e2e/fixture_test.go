@@ -136,6 +136,21 @@ type jobView struct {
 			Chunks    int64 `json:"chunks"`
 			NewChunks int64 `json:"new_chunks"`
 		} `json:"stats"`
+		Databases []struct {
+			Database       string `json:"database"`
+			Target         string `json:"target"`
+			Complete       bool   `json:"complete"`
+			Error          string `json:"error"`
+			Tables         int64  `json:"tables"`
+			TablesVerified int64  `json:"tables_verified"`
+		} `json:"databases"`
+		Problems []struct {
+			Severity string `json:"severity"`
+			Database string `json:"database"`
+			Object   string `json:"object"`
+			Reason   string `json:"reason"`
+			Hint     string `json:"hint"`
+		} `json:"problems"`
 	} `json:"result"`
 }
 

@@ -15,15 +15,11 @@ import (
 // PostgreSQL finds its shared files relative to where its program really is, so
 // one copied program and links for the rest are enough.
 func (s *Server) privateInstallation(ctx context.Context) (string, error) {
-	share, err := s.configured(ctx, "--sharedir")
-	if err != nil {
-		return "", err
-	}
-	lib, err := s.configured(ctx, "--pkglibdir")
-	if err != nil {
-		return "", err
-	}
 	bin, err := filepath.EvalSymlinks(s.Bin)
+	if err != nil {
+		return "", err
+	}
+	share, lib, err := s.folders(ctx, bin)
 	if err != nil {
 		return "", err
 	}
@@ -57,6 +53,20 @@ func (s *Server) privateInstallation(ctx context.Context) (string, error) {
 		}
 		return os.Lchown(path, int(s.cred.Uid), int(s.cred.Gid))
 	})
+}
+
+// folders gives the folders of shared files and of libraries.
+func (s *Server) folders(ctx context.Context, bin string) (share, lib string, err error) {
+	if _, err := os.Stat(filepath.Join(bin, "pg_config")); os.IsNotExist(err) {
+		// A server without client programs, everything in one folder.
+		root := filepath.Dir(bin)
+		return filepath.Join(root, "share", "postgresql"), filepath.Join(root, "lib"), nil
+	}
+	if share, err = s.configured(ctx, "--sharedir"); err != nil {
+		return "", "", err
+	}
+	lib, err = s.configured(ctx, "--pkglibdir")
+	return share, lib, err
 }
 
 // configured asks the installation where its files are.

@@ -45,8 +45,7 @@ func installed() []string {
 	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"} {
 		dirs, _ := filepath.Glob(pattern) // the pattern is well formed
 		for _, dir := range dirs {
-			version := strings.TrimPrefix(filepath.Base(filepath.Dir(dir)), "pgsql-")
-			if major, err := strconv.Atoi(version); err == nil && hasServer(dir) {
+			if major, ok := majorOf(dir); ok && hasServer(dir) {
 				all = append(all, found{major, dir})
 			}
 		}
@@ -57,6 +56,12 @@ func installed() []string {
 		dirs = append(dirs, f.dir)
 	}
 	return dirs
+}
+
+// majorOf reads the major version from the name of an installation's folder.
+func majorOf(dir string) (int, bool) {
+	major, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(dir)), "pgsql-"))
+	return major, err == nil
 }
 
 func hasServer(dir string) bool {

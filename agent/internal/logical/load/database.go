@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -283,25 +282,6 @@ func (r *restore) settings() ([]dbSetting, error) {
 		}
 	}
 	return all, nil
-}
-
-// publicSchema gives the statements that make schema public what it was before
-// version 15, for archives whose pg_dump took that for granted.
-func (r *restore) publicSchema() []string {
-	d := r.d.Source
-	if r.content.Instance.Version.Major() >= 15 || r.plan.target.Version.Major() < 15 || d.Archive.Tool.Major() >= 15 || r.plan.request.NoOwner || d.PublicOwner == "" {
-		return nil
-	}
-	sql := []string{"ALTER SCHEMA public OWNER TO " + d.PublicOwner.Quote() + ";"}
-	for item := range strings.SplitSeq(strings.Trim(d.PublicACL, "{}"), ",") {
-		if rights, ok := strings.CutPrefix(item, "="); ok {
-			rights, _, _ = strings.Cut(rights, "/")
-			if strings.Contains(rights, "C") {
-				sql = append(sql, "GRANT CREATE ON SCHEMA public TO PUBLIC;")
-			}
-		}
-	}
-	return sql
 }
 
 // replicaRole tells whether the session may turn triggers and foreign keys off.

@@ -11,11 +11,13 @@ import (
 
 // Exported for tests.
 var (
-	RolesIn     = rolesIn
-	FromDisplay = fromDisplay
-	Grants      = grants
-	ClampMemory = clampMemory
-	Elsewhere   = elsewhere
+	RolesIn      = rolesIn
+	FromDisplay  = fromDisplay
+	Grants       = grants
+	ClampMemory  = clampMemory
+	Elsewhere    = elsewhere
+	SchemaPublic = schemaPublic
+	Removed      = removed
 )
 
 // Setting gives the clause that sets one setting.

@@ -76,6 +76,9 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 	}
 	add(n.Roles, props.Owner, "the database", false)
 	addACL(n, props.ACL, "the database")
+	if d.Archive.Tool.Major() < 15 { // see schemaPublic
+		add(n.Roles, d.PublicOwner, "schema public", false)
+	}
 	if props.Tablespace != "pg_default" {
 		add(n.Tablespaces, props.Tablespace, "the database", true)
 	}

@@ -156,6 +156,13 @@ func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into rela
 // preData executes what comes before the rows, in the archive's order.
 func (w *worker) preData(ctx context.Context) error {
 	a := w.run.archive
+	for _, q := range removed(w.run.d.Source) {
+		if err := w.conn.Exec(ctx, q); postgres.Code(err) == "42501" && !w.conn.Superuser {
+			w.run.warn("database "+w.run.d.Target.Display(), "the source has no such object and it could not be dropped here: "+q, q)
+		} else if err != nil {
+			return fmt.Errorf("remove what the source does not have: %w", err)
+		}
+	}
 	for i := range a.Entries {
 		e := &a.Entries[i]
 		if a.PhaseOf(e) != pgarchive.PreData || e.IsPrivilege() {
@@ -165,7 +172,10 @@ func (w *worker) preData(ctx context.Context) error {
 			return fmt.Errorf("restore %s: %w", e, err)
 		}
 	}
-	for _, q := range w.run.publicSchema() {
+	if w.run.plan.request.NoOwner {
+		return nil
+	}
+	for _, q := range schemaPublic(w.run.d.Source, w.conn.Version) {
 		if err := w.conn.Exec(ctx, q); err != nil {
 			return fmt.Errorf("restore schema public: %w", err)
 		}

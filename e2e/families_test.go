@@ -1,0 +1,394 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tuskvault/tuskvault/e2e/families"
+	"github.com/tuskvault/tuskvault/e2e/harness"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgtest"
+)
+
+// familyOptions are those of servers that hold families.
+func familyOptions(t *testing.T, bin string) pgtest.Options {
+	t.Helper()
+	files, err := families.Extensions()
+	must(t, err)
+	return pgtest.Options{Bin: bin, Extensions: files, Settings: map[string]string{"wal_level": "logical", "max_connections": "60"}}
+}
+
+// The contract with whoever's schema it is: each family is backed up, restored
+// and proved equal three ways.
+func TestEveryFamilyComesBackEqual(t *testing.T) {
+	pg := pgtest.Start(t, familyOptions(t, ""))
+	newRound(t, pg, pg).run(t)
+}
+
+// round is a backup of every family on one server and a restore on the same or
+// another, later, one.
+type round struct {
+	from, to   *pgtest.Server
+	major, top int // versions of the two
+	// bin has the pg_dump that words the schemas of both.
+	bin      string
+	families []*families.Family
+	absent   []string // families that this version cannot have
+	sessions []*pgconn.PgConn
+
+	mu      sync.Mutex
+	results map[string]bool // families that were compared: equal or not
+}
+
+func newRound(t *testing.T, from, to *pgtest.Server) *round {
+	t.Helper()
+	r := &round{from: from, to: to, major: majorOf(t, from), top: majorOf(t, to), results: map[string]bool{}}
+	r.bin = dumper(t, to, r.top)
+	all, err := families.All()
+	must(t, err)
+	for _, f := range all {
+		if f.Since > r.major {
+			r.absent = append(r.absent, f.Name)
+			continue
+		}
+		r.families = append(r.families, f)
+	}
+	return r
+}
+
+func majorOf(t *testing.T, s *pgtest.Server) int {
+	t.Helper()
+	n, err := strconv.Atoi(s.Query(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000")[0][0])
+	must(t, err)
+	return n
+}
+
+// source and target name a family's databases.
+func (r *round) source(f *families.Family) string { return "fam_" + f.Name }
+
+func (r *round) target(f *families.Family) string {
+	if r.from == r.to {
+		return "fam_" + f.Name + "_back"
+	}
+	return r.source(f)
+}
+
+// run makes the families, backs them up in one job, restores them in one, backs
+// the restored ones up, and compares.
+func (r *round) run(t *testing.T) {
+	r.make(t)
+	s := system(t)
+	must(t, errors.Join(s.Init(t.Context()), s.StartController(t.Context()), s.Enroll(t.Context(), "db1", r.from.Env("postgres"), "--config", toolConfig(t, s, r))))
+	target := "db1"
+	if r.from != r.to {
+		target = "db2"
+		must(t, s.Enroll(t.Context(), target, r.to.Env("postgres"), "--config", toolConfig(t, s, r)))
+	}
+	args := []string{"backup", "db1/main", "--wait"}
+	for _, f := range r.families {
+		args = append(args, "--database", r.source(f))
+	}
+	first := finished(t, s, args...)
+	args = []string{"restore", first.SnapshotID, "--to", target + "/main", "--wait"}
+	for _, f := range r.families {
+		args = append(args, "--database", r.source(f)+"="+r.target(f))
+	}
+	restored := finished(t, s, args...)
+	args = []string{"backup", target + "/main", "--wait"}
+	for _, f := range r.families {
+		args = append(args, "--database", r.target(f))
+	}
+	again := finished(t, s, args...)
+	before, after := tablesOf(t, s, first.SnapshotID), tablesOf(t, s, again.SnapshotID)
+	for _, c := range r.sessions {
+		must(t, c.Close(t.Context()))
+	}
+	t.Run("families", func(t *testing.T) {
+		for _, f := range r.families {
+			t.Run(f.Name, func(t *testing.T) {
+				t.Parallel()
+				t.Cleanup(func() { r.note(f, !t.Failed()) })
+				r.compare(t, f, restored, before[r.source(f)], after[r.target(f)])
+			})
+		}
+	})
+	if len(r.absent) > 0 {
+		t.Logf("not on version %d: %s", r.major, strings.Join(r.absent, ", "))
+	}
+}
+
+func (r *round) note(f *families.Family, equal bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results[f.Name] = equal
+}
+
+// toolConfig is an agent's configuration that finds the programs of both servers.
+func toolConfig(t *testing.T, s *harness.System, r *round) string {
+	t.Helper()
+	file := filepath.Join(s.Dir, "tools.yaml")
+	must(t, os.WriteFile(file, []byte(fmt.Sprintf("tool_dirs: [%q, %q]\n", dumper(t, r.from, r.major), r.bin)), 0o600))
+	return file
+}
+
+// finished runs tuskctl, waits for its one job and gives it; it must succeed.
+func finished(t *testing.T, s *harness.System, args ...string) jobView {
+	t.Helper()
+	var v jobs
+	must(t, s.JSON(t.Context(), &v, args...))
+	if len(v.Jobs) != 1 {
+		t.Fatalf("tuskctl %s: %d jobs", args[0], len(v.Jobs))
+	}
+	return v.Jobs[0]
+}
+
+// make makes every family's database, and leaves sessions open.
+func (r *round) make(t *testing.T) {
+	t.Helper()
+	for _, f := range r.families {
+		for _, q := range f.Globals {
+			r.from.Exec(t, "postgres", r.words(f, q.SQL, r.from, r.source(f)))
+			if r.from != r.to {
+				r.to.Exec(t, "postgres", r.words(f, q.SQL, r.to, r.target(f)))
+			}
+		}
+	}
+	sessions := make([]*pgconn.PgConn, len(r.families))
+	t.Run("make", func(t *testing.T) {
+		for i, f := range r.families {
+			t.Run(f.Name, func(t *testing.T) {
+				t.Parallel()
+				name := r.source(f)
+				r.from.Exec(t, "postgres", "CREATE DATABASE "+pg.Name(name).Quote()+" "+f.Create)
+				r.from.Exec(t, name, r.queries(f, f.Setup)...)
+				if len(f.Session) == 0 {
+					return
+				}
+				c, err := pgconn.Connect(context.WithoutCancel(t.Context()), r.from.URL(name))
+				must(t, err)
+				sessions[i] = c
+				for _, q := range r.queries(f, f.Session) {
+					_, err := c.Exec(t.Context(), q).ReadAll()
+					must(t, err)
+				}
+			})
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	for _, c := range sessions {
+		if c != nil {
+			r.sessions = append(r.sessions, c)
+		}
+	}
+}
+
+// words puts the database's name and a folder in for what stands for them.
+func (r *round) words(f *families.Family, query string, s *pgtest.Server, database string) string {
+	return strings.NewReplacer(":DATABASE", pg.Name(database).Quote(), ":FOLDER", filepath.Join(s.Dir, f.Name)).Replace(query)
+}
+
+func (r *round) queries(f *families.Family, all []families.Query) []string {
+	var out []string
+	for _, q := range all {
+		if q.Since <= r.major {
+			out = append(out, r.words(f, q.SQL, r.from, r.source(f)))
+		}
+	}
+	return out
+}
+
+// compare proves a family's restored database equal to its source.
+func (r *round) compare(t *testing.T, f *families.Family, restored jobView, before, after map[string]tableView) {
+	source, target := r.source(f), r.target(f)
+	r.compareReports(t, f, restored, before, after)
+	if d := cmp.Diff(f.Normalize(schemaBy(t, r.bin, r.from, source), r.major != r.top), f.Normalize(schemaBy(t, r.bin, r.to, target), r.major != r.top)); d != "" {
+		t.Errorf("schema (-source +restored):\n%s", d)
+	}
+	want, got := digests(t, r.from, source), digests(t, r.to, target)
+	for _, name := range f.Differs {
+		delete(want, name)
+		delete(got, name)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("rows (-source +restored):\n%s", d)
+	}
+	for _, c := range f.Checks {
+		if c.Since <= r.major {
+			r.check(t, f, c)
+		}
+	}
+}
+
+// compareReports looks at what the programs themselves say.
+func (r *round) compareReports(t *testing.T, f *families.Family, restored jobView, before, after map[string]tableView) {
+	t.Helper()
+	target := r.target(f)
+	for _, d := range restored.Result.Databases {
+		if d.Target == target && (!d.Complete || d.Tables != d.TablesVerified) {
+			t.Errorf("restore: %+v", d)
+		}
+	}
+	for name := range before {
+		if slices.Contains(f.Differs, name) {
+			delete(before, name)
+			delete(after, name)
+		}
+	}
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("fingerprints (-source +restored):\n%s", d)
+	}
+	said := map[string]bool{}
+problems:
+	for _, p := range restored.Result.Problems {
+		if p.Database != target && p.Database != r.source(f) {
+			continue
+		}
+		text := p.Object + ": " + p.Reason
+		for _, words := range f.Problems {
+			if strings.Contains(text, words) {
+				said[words] = true
+				continue problems
+			}
+		}
+		t.Errorf("a problem that the family does not know: %s", text)
+	}
+	for _, words := range f.Problems {
+		if !said[words] {
+			t.Errorf("not said: %s", words)
+		}
+	}
+}
+
+// check runs one of the family's own checks in both databases.
+func (r *round) check(t *testing.T, f *families.Family, c families.Check) {
+	t.Helper()
+	want := answer(t, r.from.URL(r.source(f)), r.words(f, c.SQL, r.from, r.source(f)))
+	got := answer(t, r.to.URL(r.target(f)), r.words(f, c.SQL, r.to, r.target(f)))
+	switch {
+	case c.Fails != "":
+		if !failedWith(want, c.Fails) || !failedWith(got, c.Fails) {
+			t.Errorf("%s: SQLSTATE %s expected; source %q, restored %q", c.What, c.Fails, want, got)
+		}
+		return
+	case c.Gives != nil:
+		if d := cmp.Diff(c.Gives, want); d != "" {
+			t.Errorf("%s: the source (-expected +is):\n%s", c.What, d)
+		}
+		want = c.Gives
+	case len(want) == 0:
+		t.Errorf("%s: no row, nothing is proved", c.What)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-expected +restored):\n%s", c.What, d)
+	}
+}
+
+func failedWith(answer []string, code string) bool {
+	return len(answer) == 1 && strings.HasPrefix(answer[0], "error "+code+" ")
+}
+
+// answer runs queries and gives the rows of the last as lines, or one line that
+// tells its SQLSTATE.
+func answer(t *testing.T, url, query string) []string {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), url)
+	must(t, err)
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }() // nothing is pending
+	results, err := c.Exec(t.Context(), query).ReadAll()
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return []string{"error " + e.Code + " " + e.Message}
+	}
+	must(t, err)
+	lines := []string{}
+	for _, row := range results[len(results)-1].Rows {
+		var values []string
+		for _, v := range row {
+			if v == nil {
+				v = []byte("NULL")
+			}
+			values = append(values, string(v))
+		}
+		lines = append(lines, strings.Join(values, " | "))
+	}
+	return lines
+}
+
+// schemaBy is what the pg_dump of an installation says of a database's schema.
+func schemaBy(t *testing.T, bin string, s *pgtest.Server, database string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "pg_dump"), "--schema-only", "-d", s.URL(database))
+	cmd.Env = append(os.Environ(), "PGOPTIONS=-c default_transaction_read_only=off -c statement_timeout=0")
+	out, err := cmd.Output()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		t.Fatalf("pg_dump %s: %v: %s", database, err, e.Stderr)
+	}
+	must(t, err)
+	return string(out)
+}
+
+// tableView is what a snapshot says of a table.
+type tableView struct {
+	Rows        int64  `json:"rows"`
+	Fingerprint string `json:"fingerprint"`
+	Omitted     string `json:"omitted"`
+}
+
+// tablesOf gives a snapshot's tables by database.
+func tablesOf(t *testing.T, s *harness.System, snapshot string) map[string]map[string]tableView {
+	t.Helper()
+	var v struct {
+		Tables []struct {
+			Database, Schema, Name string
+			tableView
+		} `json:"tables"`
+	}
+	must(t, s.JSON(t.Context(), &v, "snapshot", "tables", snapshot))
+	all := map[string]map[string]tableView{}
+	for _, x := range v.Tables {
+		if all[x.Database] == nil {
+			all[x.Database] = map[string]tableView{}
+		}
+		name := x.Schema + "." + x.Name
+		if x.Schema == "public" {
+			name = x.Name
+		}
+		all[x.Database][name] = x.tableView
+	}
+	if len(all) == 0 {
+		t.Fatal("the snapshot has no tables")
+	}
+	return maps.Clone(all)
+}
+
+// dumper is the folder of a pg_dump that can read a server of a major version:
+// its own, or that of the next newer one at hand.
+func dumper(t *testing.T, s *pgtest.Server, major int) string {
+	t.Helper()
+	if (pgtest.Installation{Bin: s.Bin}).HasClient("pg_dump") {
+		return s.Bin
+	}
+	all, err := pgtest.Installed()
+	must(t, err)
+	for _, i := range all {
+		if i.HasClient("pg_dump") && i.Major >= major {
+			return i.Bin
+		}
+	}
+	t.Fatalf("no pg_dump for version %d in %v", major, all)
+	return ""
+}
