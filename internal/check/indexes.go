@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/index"
@@ -177,8 +178,12 @@ func (c *comparison) missingPacks(ctx context.Context) error {
 }
 
 // uncoveredPacks makes a finding of packs that no index file names, as far as
-// nobody knows why: a job that runs, or that was cut off, leaves some.
+// nobody knows why: a job that runs, or that was cut off, leaves some, and so
+// does an index file that is damaged.
 func (c *comparison) uncoveredPacks(ctx context.Context) error {
+	if slices.ContainsFunc(c.d.indexes, func(f indexFile) bool { return f.bad }) {
+		return nil
+	}
 	for _, p := range c.d.packs {
 		if p.covered != 0 || p.finding != notBad {
 			continue

@@ -88,7 +88,8 @@ func (c *checker) resume(context.Context) error {
 	r.Seed, r.Started = n.text.Seed, n.text.Started
 	r.PacksRead, r.FramesRead, r.BytesRead = n.text.Packs, n.text.Frames, n.text.Bytes
 	c.tell(func(p *Progress) { p.PacksRead, p.BytesRead = r.PacksRead, r.BytesRead })
-	return n.save()
+	n.saved = time.Now() // nothing to note yet
+	return nil
 }
 
 // readNote reads the file; nil when there is none, or none that makes sense.
@@ -151,6 +152,14 @@ func (n *note) passed(d seal.DomainID, p pack.ID, bad bool) {
 // saveSometimes saves the note when the last time is a while ago.
 func (n *note) saveSometimes(r *Report) error {
 	if time.Since(n.saved) < saveEvery {
+		return nil
+	}
+	return n.saveNow(r)
+}
+
+// saveNow saves the note, if there is one yet.
+func (n *note) saveNow(r *Report) error {
+	if n == nil || n.text.Version == 0 {
 		return nil
 	}
 	n.text.Packs, n.text.Frames, n.text.Bytes = r.PacksRead, r.FramesRead, r.BytesRead

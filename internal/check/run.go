@@ -87,7 +87,7 @@ func (c *checker) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
 	for _, step := range []func(context.Context) error{c.describe, c.resume, c.checkObjects, c.checkSnapshots, c.checkLog, c.checkDomains} {
 		if err := step(ctx); err != nil {
-			return err
+			return errors.Join(err, c.note.saveNow(c.report))
 		}
 	}
 	c.finish()
