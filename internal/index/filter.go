@@ -15,8 +15,11 @@ type filter []byte
 // bitsPerRecord gives about 1.3 % of false "perhaps".
 const bitsPerRecord = 10
 
-func newFilter(n uint64) filter {
-	return make(filter, max(1, (n*bitsPerRecord+blockSize*8-1)/(blockSize*8))*blockSize)
+func newFilter(n uint64) filter { return make(filter, uint64(newFilterBlocks(n))*blockSize) }
+
+// newFilterBlocks is the number of blocks of the filter of n records.
+func newFilterBlocks(n uint64) uint32 {
+	return uint32(max(1, (n*bitsPerRecord+blockSize*8-1)/(blockSize*8)))
 }
 
 func (f filter) blocks() uint32 { return uint32(len(f) / blockSize) }

@@ -139,6 +139,18 @@ func (e Entry) check(frame []byte) error {
 // or that the pack ends before. It stops at bad's first error and returns it;
 // an error of reading ends it too. Memory is bounded by the largest frame.
 func Scrub(ctx context.Context, open OpenFunc, d *Directory, bad func(Entry, error) error) error {
+	return EachFrame(ctx, open, d, func(e Entry, _ []byte, damage error) error {
+		if damage != nil {
+			return bad(e, damage)
+		}
+		return nil
+	})
+}
+
+// EachFrame is Scrub that gives every frame to fn, with what is wrong with it or
+// nil. The bytes are valid until fn returns, and are not the chunk's when
+// something is wrong.
+func EachFrame(ctx context.Context, open OpenFunc, d *Directory, fn func(e Entry, frame []byte, damage error) error) error {
 	if len(d.Entries) == 0 {
 		return nil
 	}
@@ -162,9 +174,10 @@ func Scrub(ctx context.Context, open OpenFunc, d *Directory, bad func(Entry, err
 			damage = fmt.Errorf("frame of chunk %s at %d: pack ends before it does: %w", e.Name.Short(), e.Offset, errs.Corrupt)
 		}
 		if damage != nil {
-			if err := bad(e, fmt.Errorf("pack %s: %w", d.ID.Short(), damage)); err != nil {
-				return err
-			}
+			damage = fmt.Errorf("pack %s: %w", d.ID.Short(), damage)
+		}
+		if err := fn(e, b.Bytes(), damage); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -134,19 +134,9 @@ func (r *Repository) readDomain(ctx context.Context, id seal.DomainID) (*Domain,
 }
 
 func (r *Repository) decodeDomain(id seal.DomainID, generation uint64, text []byte) (*Domain, error) {
-	var j domainJSON
-	if err := strictJSON(text, &j); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errs.Corrupt)
-	}
-	var v struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(j.Clear, &v); err != nil || v.Version > 1 {
-		return nil, fmt.Errorf("version %d: %w", v.Version, errs.Unsupported)
-	}
-	var c domainClear
-	if err := strictJSON(j.Clear, &c); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errs.Corrupt)
+	j, c, err := parseDomain(text)
+	if err != nil {
+		return nil, err
 	}
 	d := &Domain{repo: r, id: id, cut: chunk.Params(c.Cut), generation: generation, epoch: c.SealEpoch, since: c.SealSince}
 	aad := append(r.aad(DomainObject(id, generation)), j.Clear...)
@@ -164,12 +154,34 @@ func (r *Repository) decodeDomain(id seal.DomainID, generation uint64, text []by
 		}
 		copy(root.key[:], plain)
 	}
+	return d, c.check(id, generation)
+}
+
+// parseDomain reads a domain's record as far as that needs no key.
+func parseDomain(text []byte) (j domainJSON, c domainClear, err error) {
+	if err := strictJSON(text, &j); err != nil {
+		return j, c, fmt.Errorf("%w: %w", err, errs.Corrupt)
+	}
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(j.Clear, &v); err != nil || v.Version > 1 {
+		return j, c, fmt.Errorf("version %d: %w", v.Version, errs.Unsupported)
+	}
+	if err := strictJSON(j.Clear, &c); err != nil {
+		return j, c, fmt.Errorf("%w: %w", err, errs.Corrupt)
+	}
+	return j, c, nil
+}
+
+// check tells whether the clear part can be that of a domain's generation.
+func (c *domainClear) check(id seal.DomainID, generation uint64) error {
 	if c.Version != 1 || c.Domain != hexDomain(id) || c.Generation != generation || c.SealEpoch == 0 ||
-		c.SealEpoch > maxEpochs || d.cut.Validate() != nil {
-		return nil, fmt.Errorf("record of domain %s, generation %d, seal epoch %d, cut %+v: %w",
+		c.SealEpoch > maxEpochs || chunk.Params(c.Cut).Validate() != nil {
+		return fmt.Errorf("record of domain %s, generation %d, seal epoch %d, cut %+v: %w",
 			c.Domain, c.Generation, c.SealEpoch, c.Cut, errs.Corrupt)
 	}
-	return d, nil
+	return nil
 }
 
 func (d *Domain) put(ctx context.Context, generation uint64, epoch uint32, since time.Time) error {

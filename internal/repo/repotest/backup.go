@@ -1,0 +1,216 @@
+package repotest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/chunk"
+	"github.com/tuskvault/tuskvault/internal/index"
+	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
+)
+
+// Backups writes real snapshots of made-up tables into one domain: packs, index
+// files and snapshot objects, as agent and controller do together. Chunks that
+// it has stored before are not stored again.
+type Backups struct {
+	t        testing.TB
+	repo     *repo.Repository
+	domain   *repo.Domain
+	Instance repo.InstanceID
+	// Epoch is the controller's, in packs and fencing numbers.
+	Epoch uint64
+	// PackFrames is the number of frames at which a pack is closed.
+	PackFrames int
+	// ChunkRows is the number of rows of a chunk.
+	ChunkRows int
+	// LogNumber goes into commit records.
+	LogNumber uint64
+
+	counter uint64
+	stored  map[seal.Name]bool
+}
+
+// NewBackups makes one for a new instance.
+func NewBackups(t testing.TB, r *repo.Repository, d *repo.Domain) *Backups {
+	return &Backups{t: t, repo: r, domain: d, Instance: repo.NewID(), Epoch: 1, PackFrames: 8, ChunkRows: 4, stored: map[seal.Name]bool{}}
+}
+
+// Table is a table to be backed up: Rows rows of a few columns, which differ with
+// Seed.
+type Table struct {
+	Database, Name string
+	Rows           int
+	Seed           string
+}
+
+// backup is one snapshot in the making.
+type backup struct {
+	*Backups
+	job    repo.JobID
+	fence  repo.Fence
+	sealer *seal.Sealer
+	namer  *seal.Namer
+	writer *pack.Writer
+	packs  []pack.ID
+	index  *index.Builder
+}
+
+// Backup makes a snapshot of tables and gives its id. Tables of one database
+// must follow one another.
+func (b *Backups) Backup(tables ...Table) repo.JobID {
+	b.t.Helper()
+	b.counter++
+	epoch := b.domain.SealEpoch()
+	keys := b.domain.Keys()
+	w := &backup{Backups: b, job: repo.NewID(), fence: repo.Fence{Epoch: b.Epoch, Counter: b.counter},
+		sealer: seal.NewSealer(b.domain.ID(), epoch, keys.Seal(epoch), keys.Refs()), namer: seal.NewNamer(keys.Name()), index: index.NewBuilder(b.domain.ID())}
+	content, refs := w.content(tables)
+	w.closePack()
+	w.putIndex()
+	w.commit(content, refs)
+	return w.job
+}
+
+func (w *backup) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// put stores a chunk unless it is stored already.
+func (w *backup) put(kind seal.Kind, plain []byte) seal.Name {
+	w.t.Helper()
+	name := w.namer.Name(kind, plain)
+	if w.stored[name] {
+		return name
+	}
+	w.stored[name] = true
+	frame, err := w.sealer.Seal(nil, kind, name, plain)
+	w.must(err)
+	if w.writer == nil {
+		w.writer, err = pack.Create(w.t.TempDir(), pack.Meta{Domain: w.domain.ID(), Epoch: w.Epoch, Job: w.job, AttemptEpoch: w.fence.Epoch,
+			AttemptCounter: w.fence.Counter, Uploader: w.Instance, Created: time.Now()})
+		w.must(err)
+	}
+	w.must(w.writer.Add(frame, seal.HashFrame(frame)))
+	if w.writer.Count() >= w.PackFrames {
+		w.closePack()
+	}
+	return name
+}
+
+func (w *backup) closePack() {
+	w.t.Helper()
+	if w.writer == nil {
+		return
+	}
+	s, err := w.writer.Finish(w.domain.Keys().Pack())
+	w.must(err)
+	w.must(w.repo.Store().Create(w.t.Context(), repo.PackObject(w.domain.ID(), s.ID()), s))
+	w.index.AddPack(s.Directory())
+	w.packs = append(w.packs, s.ID())
+	w.must(s.Remove())
+	w.writer = nil
+}
+
+func (w *backup) putIndex() {
+	w.t.Helper()
+	if w.index.Len() == 0 {
+		return
+	}
+	var file bytes.Buffer
+	w.must(w.index.Build(&file))
+	id := [32]byte(file.Bytes()[file.Len()-32:])
+	w.must(w.repo.Store().Create(w.t.Context(), repo.IndexObject(w.domain.ID(), id), blob.Bytes(file.Bytes())))
+}
+
+// list is a repo.PutList.
+func (w *backup) list(_ context.Context, plain []byte) (seal.Name, error) {
+	return w.put(seal.KindList, plain), nil
+}
+
+func (w *backup) content(tables []Table) (*repo.Content, *repo.References) {
+	w.t.Helper()
+	lists := repo.NewListBuilder()
+	started := time.Unix(1700000000, 0).UTC()
+	c := &repo.Content{Version: 1, Kind: repo.KindLogical, Agent: "test", Started: started, Finished: started.Add(time.Minute),
+		Instance: repo.InstanceFacts{Name: "main", SystemIdentifier: 7, Timeline: 1, Version: pg.Version(150018)}, Logical: &repo.Logical{}}
+	for len(tables) > 0 {
+		n := 1
+		for n < len(tables) && tables[n].Database == tables[0].Database {
+			n++
+		}
+		c.Logical.Databases = append(c.Logical.Databases, w.database(lists.Database(), tables[:n], uint32(len(c.Logical.Databases))))
+		tables = tables[n:]
+	}
+	return c, lists.References()
+}
+
+func (w *backup) database(lists *repo.DatabaseLists, tables []Table, number uint32) repo.Database {
+	w.t.Helper()
+	db := repo.Database{Name: pg.Name(tables[0].Database), OID: 16384 + number, State: repo.DatabaseComplete, Encoding: "UTF8", Properties: json.RawMessage(`{}`)}
+	archive := lists.Run(repo.RunOrder{})
+	text := []byte("schema of " + tables[0].Database)
+	w.add(archive, repo.ListEntry{Kind: seal.KindArchive, Name: w.put(seal.KindArchive, text), Length: uint32(len(text))})
+	w.must(archive.End(w.t.Context(), w.list))
+	runs := make([]*repo.RunLists, len(tables))
+	for i, t := range tables {
+		runs[i] = lists.Run(repo.RunOrder{Object: uint32(20000 + i)})
+		w.rows(runs[i], t)
+	}
+	w.must(lists.Finish(w.t.Context(), w.list))
+	db.Archive = &repo.Archive{Tool: 150018, FormatVersion: "1.14", Stream: archive.Stream()}
+	for i, t := range tables {
+		db.Tables = append(db.Tables, repo.Table{OID: uint32(20000 + i), Schema: "public", Name: pg.Name(t.Name), Columns: []pg.Name{"a", "b"}, Pages: 1,
+			Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint(), Runs: []repo.Run{{Stream: runs[i].Stream(), Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint()}}})
+	}
+	return db
+}
+
+func (w *backup) add(run *repo.RunLists, e repo.ListEntry) {
+	w.t.Helper()
+	w.must(run.Add(w.t.Context(), e, w.list))
+}
+
+func (w *backup) rows(run *repo.RunLists, t Table) {
+	w.t.Helper()
+	for first := 0; first < t.Rows; first += w.ChunkRows {
+		var plain []byte
+		e := repo.ListEntry{Kind: seal.KindRowsText, Rows: uint32(min(w.ChunkRows, t.Rows-first))}
+		for i := range int(e.Rows) {
+			row := fmt.Appendf(nil, "%d\trow %s of %s.%s\n", first+i, t.Seed, t.Database, t.Name)
+			e.Fingerprint.Add(chunk.HashRow(row))
+			plain = append(plain, row...)
+		}
+		e.Length, e.Name = uint32(len(plain)), w.put(seal.KindRowsText, plain)
+		w.add(run, e)
+	}
+	w.must(run.End(w.t.Context(), w.list))
+}
+
+func (w *backup) commit(content *repo.Content, refs *repo.References) {
+	w.t.Helper()
+	d := w.domain
+	epoch := d.SealEpoch()
+	sealedRefs, err := repo.SealReferences(refs, d.Keys().Refs(), d.ID(), w.job)
+	w.must(err)
+	w.must(content.Validate(refs))
+	sealedContent, err := repo.SealContent(content, d.Keys().Seal(epoch), d.ID(), w.job)
+	w.must(err)
+	p, err := d.PrepareSnapshot(repo.SnapshotHeader{Kind: repo.KindLogical, Complete: true, Instance: w.Instance, Job: w.job, Fence: w.fence, SealEpoch: epoch},
+		sealedRefs, sealedContent, repo.Commit{Agent: repo.NewID(), Certificate: [32]byte{7}, Time: time.Now(), LogNumber: w.LogNumber})
+	w.must(err)
+	r, err := d.PutSnapshot(w.t.Context(), p)
+	if err != nil || r.Outcome != repo.OutcomeDone {
+		w.t.Fatalf("put snapshot: %s, %v", r.Outcome, err)
+	}
+}
