@@ -148,7 +148,7 @@ func TestOursAreTheBytesOfPgDump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	if a, err = pgarchive.Read(f); err != nil {
 		t.Fatal(err)
 	}
