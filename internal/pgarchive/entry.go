@@ -66,7 +66,29 @@ type Entry struct {
 	Owner pg.Name
 	// Deps are entries that must be executed before; some may not be in the archive.
 	Deps []ID
+	// HasData tells that the entry stands for data, which is kept beside the table
+	// of contents: in the directory format in File, a name within the folder.
+	HasData bool
+	File    string
+
+	// blank has a bit for each text that is there though empty. pg_restore tells
+	// them apart: no tablespace is "whichever is set", an empty one is "the default".
+	blank blanks
 }
+
+// blanks are the texts of an entry that may be missing.
+type blanks uint16
+
+const (
+	blankDefn blanks = 1 << iota
+	blankDrop
+	blankCopy
+	blankNamespace
+	blankTablespace
+	blankTableAM
+	blankOwner
+	blankTag
+)
 
 // String names the entry for people.
 func (e *Entry) String() string {

@@ -33,15 +33,26 @@ const (
 	withKind   = 1<<8 | 16 // entries have a relkind
 )
 
-const formatCustom = 1
+// The formats. A directory says in its table of contents that it is a tar
+// archive: the two have the same one.
+const (
+	formatCustom    = 1
+	formatDirectory = 3
+)
 
-// Read reads an archive up to the end of its table of contents; the rest of r
-// is not read, except for up to 64 KiB of read-ahead. The error's kind is
-// errs.Unsupported for a version or format that this program does not know, and
-// errs.Corrupt for anything that is not a whole table of contents; an error of
-// r itself comes back as it is.
-func Read(r io.Reader) (*Archive, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, 64<<10)}
+// Read reads an archive in the custom format up to the end of its table of
+// contents; the rest of r is not read, except for up to 64 KiB of read-ahead.
+// The error's kind is errs.Unsupported for a version or format that this program
+// does not know, and errs.Corrupt for anything that is not a whole table of
+// contents; an error of r itself comes back as it is.
+func Read(r io.Reader) (*Archive, error) { return read(r, formatCustom) }
+
+// ReadDirectory reads the file toc.dat of an archive in the directory format, as
+// Read does.
+func ReadDirectory(r io.Reader) (*Archive, error) { return read(r, formatDirectory) }
+
+func read(r io.Reader, format byte) (*Archive, error) {
+	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), format: format}
 	a, err := d.archive()
 	if err != nil {
 		return nil, fmt.Errorf("read schema archive: %w", err)
@@ -55,6 +66,7 @@ func Read(r io.Reader) (*Archive, error) {
 // decoder reads the archive's primitives. After the first error it gives zeros.
 type decoder struct {
 	r       *bufio.Reader
+	format  byte
 	intSize int
 	offSize int
 	version int
@@ -161,6 +173,16 @@ func readN(r io.Reader, n int) ([]byte, error) {
 func (d *decoder) string() string { s, _ := d.text(); return s }
 func (d *decoder) name() pg.Name  { return pg.Name(d.string()) }
 
+// of reads a text of an entry that may be missing, and notes one that is there
+// though empty.
+func (d *decoder) of(e *Entry, bit blanks) string {
+	s, ok := d.text()
+	if ok && s == "" {
+		e.blank |= bit
+	}
+	return s
+}
+
 // oid reads an OID, which is written as decimal text.
 func (d *decoder) oid() uint32 {
 	s := d.string()
@@ -205,15 +227,15 @@ func (d *decoder) head(a *Archive) error {
 	a.Version = Version{d.byte(), d.byte(), d.byte()}
 	d.version = int(a.Version.Major)<<8 | int(a.Version.Minor)
 	if d.err == nil && (d.version < oldest || d.version > newest) {
-		return fmt.Errorf("format version %d.%d; this agent reads 1.14 to 1.16 (pg_dump 13 to 18), restore with a newer agent: %w",
+		return fmt.Errorf("format version %d.%d; this version reads 1.14 to 1.16 (pg_dump 13 to 18), use a newer one: %w",
 			a.Version.Major, a.Version.Minor, errs.Unsupported)
 	}
 	d.intSize, d.offSize = int(d.byte()), int(d.byte())
 	if d.err == nil && (d.intSize < 1 || d.intSize > 8 || d.offSize > 8) {
 		d.corrupt("integers of %d and offsets of %d bytes", d.intSize, d.offSize)
 	}
-	if format := d.byte(); d.err == nil && format != formatCustom {
-		return fmt.Errorf("archive format %d; this agent reads the custom format (%d): %w", format, formatCustom, errs.Unsupported)
+	if format := d.byte(); d.err == nil && format != d.format {
+		return fmt.Errorf("archive format %d, expected %d: %w", format, d.format, errs.Unsupported)
 	}
 	if d.version >= byteMethod {
 		a.Compression = int(d.byte())
@@ -224,9 +246,19 @@ func (d *decoder) head(a *Archive) error {
 	for i := range t {
 		t[i] = int(int32(d.int()))
 	}
-	a.Created = time.Date(t[5]+1900, time.Month(t[4]+1), t[3], t[2], t[1], t[0], 0, time.UTC)
+	a.Created = created(t)
 	a.Database, a.Server, a.Tool = d.name(), d.name(), d.name()
 	return d.err
+}
+
+// created gives the time, or none for one that no clock shows.
+func created(t [7]int) time.Time {
+	for i, most := range []int{60, 59, 23, 31, 11, 8000} {
+		if t[i] < 0 || t[i] > most {
+			return time.Time{}
+		}
+	}
+	return time.Date(t[5]+1900, time.Month(t[4]+1), t[3], t[2], t[1], t[0], 0, time.UTC)
 }
 
 // entry reads one entry.
@@ -237,24 +269,28 @@ func (d *decoder) entry() Entry {
 		d.corrupt("an entry numbered %d", id)
 	}
 	e.ID = ID(id)
-	_ = d.int() // whether it had a function that dumped data
+	e.HasData = d.int() != 0
 	e.TableOID, e.OID = d.oid(), d.oid()
-	e.Tag, e.Desc = d.name(), d.string()
+	e.Tag, e.Desc = pg.Name(d.of(&e, blankTag)), d.string()
 	section := d.int()
 	if d.err == nil && (section < int64(SectionNone) || section > int64(SectionPost)) {
 		d.corrupt("entry %d in section %d", id, section)
 	}
 	e.Section = Section(section)
-	e.Defn, e.Drop, e.Copy = d.string(), d.string(), d.string()
-	e.Namespace, e.Tablespace, e.TableAM = d.name(), d.name(), d.name()
+	e.Defn, e.Drop, e.Copy = d.of(&e, blankDefn), d.of(&e, blankDrop), d.of(&e, blankCopy)
+	e.Namespace, e.Tablespace, e.TableAM = pg.Name(d.of(&e, blankNamespace)), pg.Name(d.of(&e, blankTablespace)), pg.Name(d.of(&e, blankTableAM))
 	if d.version >= withKind {
 		e.RelKind = byte(d.int())
 	}
-	e.Owner = d.name()
+	e.Owner = pg.Name(d.of(&e, blankOwner))
 	if d.string() == "true" {
 		d.fail(fmt.Errorf("entry %d is a table with OIDs: %w", id, errs.Unsupported))
 	}
 	d.deps(&e)
+	if d.format == formatDirectory {
+		e.File = d.string()
+		return e
+	}
 	_ = d.byte() // state and place of the data, of which there is none
 	for range d.offSize {
 		_ = d.byte()

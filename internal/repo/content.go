@@ -184,6 +184,9 @@ type Table struct {
 	OneStream bool `json:"one_stream,omitempty"`
 	// Extension is set for configuration tables: the extension they belong to.
 	Extension pg.Name `json:"extension,omitempty"`
+	// References are the OIDs of other configuration tables that foreign keys of
+	// this one refer to: their rows must be loaded before.
+	References []uint32 `json:"references,omitempty"`
 	// Condition is the filter of an extension's configuration table, with its WHERE.
 	Condition string `json:"condition,omitempty"`
 	// Unlogged tells relpersistence u.

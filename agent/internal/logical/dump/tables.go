@@ -140,8 +140,29 @@ func listTables(ctx context.Context, c *postgres.Conn) ([]*table, error) {
 			t.setColumns(cols)
 		}
 	}
+	if err := readReferences(ctx, c, byOID); err != nil {
+		return nil, err
+	}
 	groupWide(all)
 	return all, nil
+}
+
+// readReferences notes the foreign keys between configuration tables of
+// extensions. Those of other tables are made after their rows; these are there
+// as soon as the extension is.
+func readReferences(ctx context.Context, c *postgres.Conn, byOID map[uint32]*table) error {
+	var from, to uint32
+	err := c.Each(ctx, `SELECT conrelid::int8, confrelid::int8 FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid <> confrelid
+		AND conrelid IN (SELECT pg_catalog.unnest(extconfig) FROM pg_catalog.pg_extension) GROUP BY 1, 2 ORDER BY 1, 2`, nil, []any{&from, &to}, func() error {
+		if t := byOID[from]; t != nil && byOID[to] != nil && byOID[to].out.Extension != "" {
+			t.out.References = append(t.out.References, to)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list foreign keys of extensions: %w", err)
+	}
+	return nil
 }
 
 // setColumns puts the columns in order of their names: that is the same order in

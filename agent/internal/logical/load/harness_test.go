@@ -386,3 +386,63 @@ func major(t *testing.T, s *pgtest.Server) int {
 	}
 	return n
 }
+
+// readApart reads a table's rows again as a backup does that finds rows without a
+// text among them: those that wide picks in the binary format.
+func readApart(t *testing.T, s *pgtest.Server, m *memory, db string, w *repo.Table, wide string) {
+	t.Helper()
+	conn, err := postgres.Connect(t.Context(), config(s), pg.Name(db), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var columns []string
+	for _, n := range w.Columns {
+		columns = append(columns, n.Quote())
+	}
+	from := "COPY (SELECT " + strings.Join(columns, ", ") + " FROM ONLY " + w.Schema.Quote() + "." + w.Name.Quote() + " WHERE "
+	w.Runs = nil
+	w.Rows, w.Fingerprint = 0, chunk.Fingerprint{}
+	for _, bin := range []bool{false, true} {
+		q, kind := from+"NOT "+wide+") TO STDOUT", seal.KindRowsText
+		if bin {
+			q, kind = from+wide+") TO STDOUT (FORMAT binary)", seal.KindRowsBinary
+		}
+		var row []byte
+		var entries []repo.ListEntry
+		var plains [][]byte
+		run := repo.Run{Binary: bin}
+		n, err := conn.CopyOut(t.Context(), q, bin, func(p postgres.Piece) error {
+			row = append(row, p.Data...)
+			if !p.Last {
+				return nil
+			}
+			sum := chunk.Fingerprint{}
+			sum.Add(chunk.HashRow(row))
+			run.Fingerprint.Merge(sum)
+			if len(row) <= m.max {
+				entries, plains = append(entries, repo.ListEntry{Kind: kind, Rows: 1, Fingerprint: sum}), append(plains, row)
+			} else {
+				for from := 0; from < len(row); from += m.max {
+					e := repo.ListEntry{Kind: seal.KindRowPart, First: from == 0, Last: from+m.max >= len(row)}
+					if e.Last {
+						e.Rows, e.Fingerprint = 1, sum
+					}
+					entries, plains = append(entries, e), append(plains, row[from:min(from+m.max, len(row))])
+				}
+			}
+			row = nil
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Rows, run.Stream = n, m.stream(t, entries, plains)
+		if bin {
+			run.Wide = wide
+		} else {
+			w.Rows, w.Fingerprint = run.Rows, run.Fingerprint
+		}
+		w.Runs = append(w.Runs, run)
+	}
+}

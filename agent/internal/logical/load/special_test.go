@@ -12,14 +12,11 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
-	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
-	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/pgtest"
 	"github.com/tuskvault/tuskvault/internal/repo"
-	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 func TestIndexesFollowTheirRowsAndForeignKeysComeLast(t *testing.T) {
@@ -107,55 +104,7 @@ func TestRunsInTheBinaryFormatAreLoadedAndCompared(t *testing.T) {
 	m, c := backUp(t, s, db)
 	w := tableOf(t, database(c, db), "w")
 	const wide = "(2 * pg_catalog.octet_length(b)::int8 > 150000)"
-	conn, err := postgres.Connect(t.Context(), config(s), pg.Name(db), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	w.Runs = nil
-	w.Rows, w.Fingerprint = 0, chunk.Fingerprint{}
-	for _, bin := range []bool{false, true} {
-		q, kind := "COPY (SELECT b, id FROM ONLY w WHERE NOT "+wide+") TO STDOUT", seal.KindRowsText
-		if bin {
-			q, kind = "COPY (SELECT b, id FROM ONLY w WHERE "+wide+") TO STDOUT (FORMAT binary)", seal.KindRowsBinary
-		}
-		var row []byte
-		var entries []repo.ListEntry
-		var plains [][]byte
-		run := repo.Run{Binary: bin}
-		n, err := conn.CopyOut(t.Context(), q, bin, func(p postgres.Piece) error {
-			row = append(row, p.Data...)
-			if !p.Last {
-				return nil
-			}
-			sum := chunk.Fingerprint{}
-			sum.Add(chunk.HashRow(row))
-			run.Fingerprint.Merge(sum)
-			if len(row) <= m.max {
-				entries, plains = append(entries, repo.ListEntry{Kind: kind, Rows: 1, Fingerprint: sum}), append(plains, row)
-			} else {
-				for from := 0; from < len(row); from += m.max {
-					e := repo.ListEntry{Kind: seal.KindRowPart, First: from == 0, Last: from+m.max >= len(row)}
-					if e.Last {
-						e.Rows, e.Fingerprint = 1, sum
-					}
-					entries, plains = append(entries, e), append(plains, row[from:min(from+m.max, len(row))])
-				}
-			}
-			row = nil
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		run.Rows, run.Stream = n, m.stream(t, entries, plains)
-		if bin {
-			run.Wide = wide
-		} else {
-			w.Rows, w.Fingerprint = run.Rows, run.Fingerprint
-		}
-		w.Runs = append(w.Runs, run)
-	}
+	readApart(t, s, m, db, w, wide)
 	if w.Runs[0].Rows != 1 || w.Runs[1].Rows != 3 {
 		t.Fatalf("runs of %d and %d rows", w.Runs[0].Rows, w.Runs[1].Rows)
 	}
