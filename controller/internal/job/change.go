@@ -249,13 +249,13 @@ func (m *Manager) remember(j catalog.Job, order int) {
 		delete(m.jobs, j.ID)
 		return
 	case e == nil:
-		e = &entry{id: j.ID, kind: j.Kind, agent: j.Agent, instance: j.Instance, created: j.Created}
+		e = &entry{id: j.ID, kind: j.Kind, agent: j.Agent, instance: j.Instance, name: j.InstanceName, dryRun: j.DryRun(), created: j.Created}
 		m.jobs[j.ID] = e
 	}
 	now := time.Now()
 	moved := e.state != j.State || e.current != j.Current || e.ending != (j.Ending != 0)
 	if e.current != j.Current {
-		e.progress = nil
+		e.progress, e.pace = nil, nil
 	}
 	e.order, e.state, e.current, e.ending = order, j.State, j.Current, j.Ending != 0
 	e.cancel, e.reason, e.next = j.CancelRequested, j.CancelReason, j.NextAttempt

@@ -85,6 +85,8 @@ type entry struct {
 	state    catalog.JobState
 	agent    repo.AgentID
 	instance repo.InstanceID
+	name     string // of the instance
+	dryRun   bool
 	created  time.Time
 	current  repo.Fence
 	cancel   bool
@@ -98,6 +100,7 @@ type entry struct {
 	settle   bool      // waits for keepSettling
 	unknown  bool      // its agent came back without it
 	progress *Progress
+	pace     pace
 	busy     int // rejections in a row
 }
 
