@@ -12,7 +12,7 @@ var version = ""
 
 // Capability is what this build understands of the protocol between agent and
 // controller. It grows by one with each change; History says what each brought.
-const Capability uint32 = 1
+const Capability uint32 = 2
 
 // Step is one row of the capability history.
 type Step struct {
@@ -27,6 +27,7 @@ type Step struct {
 func History() []Step {
 	return []Step{
 		{1, "sessions with leases and fencing numbers, backup and restore work, chunk upload and download"},
+		{2, "how long past restores took, in restore work"},
 	}
 }
 

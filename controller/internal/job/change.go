@@ -26,6 +26,7 @@ type change struct {
 	now     time.Time
 	job     catalog.Job
 	attempt catalog.Attempt // zero before the first
+	made    bool            // the job's snapshot exists now, and did not before
 	stop    string          // why the agent must stop the attempt that has ended, if it must
 	order   int
 }
@@ -60,6 +61,9 @@ func (m *Manager) change(ctx context.Context, id repo.JobID, fn func(c *change) 
 	}
 	if err != nil {
 		return catalog.Job{}, err
+	}
+	if c.made {
+		m.announceSnapshot(c.job)
 	}
 	m.remember(c.job, c.order)
 	ref := Ref{Job: id, Fence: c.attempt.Fence}
@@ -245,6 +249,9 @@ func (m *Manager) remember(j catalog.Job, order int) {
 	switch {
 	case e != nil && e.order > order:
 		return
+	}
+	m.announceLocked(e, j, order)
+	switch {
 	case j.State.Terminal():
 		delete(m.jobs, j.ID)
 		return

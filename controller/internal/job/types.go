@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
@@ -18,6 +19,11 @@ type Dispatcher interface {
 	Wake(agent repo.AgentID)
 	// Cancel tells the agent to stop an attempt within seconds.
 	Cancel(agent repo.AgentID, ref Ref, reason string)
+}
+
+// Publisher is told what became of jobs. Publish never blocks.
+type Publisher interface {
+	Publish(e event.Event)
 }
 
 // Presence is what the store holds under a job's key.
@@ -83,6 +89,8 @@ type Offer struct {
 	Domain seal.DomainID
 	// Snapshot to restore from; zero for a backup.
 	Snapshot catalog.Snapshot
+	// Past is what earlier restores took; zero for a backup.
+	Past Past
 }
 
 // Grant is what an attempt may do on the data path.
