@@ -16,6 +16,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/export"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
@@ -106,6 +107,7 @@ type wired struct {
 	manager    *job.Manager
 	hub        *fleet.Hub
 	trail      *audit.Service
+	events     *event.Log
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	server     *grpc.Server
@@ -129,11 +131,13 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	jobs, keys := c.config.Jobs, vault.New(r)
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
+	w.events = event.New(c.started, event.Size)
 	found := &snapshots{Vault: keys, repository: r, catalog: cat}
 	w.manager = job.New(cat, found, job.Options{Lease: jobs.Lease, Attempts: jobs.Attempts, Backoff: jobs.Backoff, PerAgent: jobs.PerAgent}, c.log)
-	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Witness: cat.Head, Log: c.log},
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Events: w.events, Witness: cat.Head, Log: c.log},
 		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
 	w.manager.Attach(w.hub)
+	w.manager.Announce(w.events)
 	words := journal{jobs: w.manager, catalog: cat}
 	w.ingest, err = ingest.New(ingest.Options{Repository: r, Epoch: w.meta.Epoch, Attempts: words, Journal: words,
 		SpoolDir: c.config.spoolFolder(), IndexDir: c.config.indexFolder(), Logger: c.log})
@@ -165,7 +169,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Manifests: api.NewManifests(w.repository), Conns: conns, Level: c.logging, Log: c.log,
+		Keys: keys, Manifests: api.NewManifests(w.repository), Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
 		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
 			Store:     w.repository.Store().Features().Location,
 			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },
@@ -201,7 +205,7 @@ func (w *wired) run(ctx context.Context) error {
 		}},
 		// These stop together: the hub ends sessions and the ingest ends uploads, so
 		// that the server's calls return by themselves within its grace.
-		{w.ingest.Run, w.hub.Run, w.authorizer.RunSweep, func(ctx context.Context) error {
+		{w.ingest.Run, w.hub.Run, w.authorizer.RunSweep, w.events.Run, func(ctx context.Context) error {
 			// What an earlier process left is taken in before the first call.
 			select {
 			case <-recovered:

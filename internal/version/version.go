@@ -27,7 +27,7 @@ type Step struct {
 func History() []Step {
 	return []Step{
 		{1, "sessions with leases and fencing numbers, backup and restore work, chunk upload and download"},
-		{2, "drill work, and what drills need in inventories and results"},
+		{2, "drill work, what drills need in inventories and results, and how long past restores took in restore work"},
 	}
 }
 

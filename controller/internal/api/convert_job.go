@@ -125,10 +125,21 @@ func toRestoreWork(instance string, r catalog.RestoreSpec) *tuskvaultv1.RestoreW
 }
 
 func toProgress(ref job.Ref, p job.Progress) *tuskvaultv1.JobProgress {
-	out := &tuskvaultv1.JobProgress{Attempt: toRef(ref), Phase: p.Phase, TransferredBytes: p.TransferredBytes, Blocked: p.Blocked, Time: toTime(p.Time)}
+	out := &tuskvaultv1.JobProgress{Attempt: toRef(ref), Phase: p.Phase, TransferredBytes: p.TransferredBytes, Blocked: p.Blocked, Time: toTime(p.Time),
+		BytesPerSecond: p.BytesPerSecond, SecondsLeft: p.SecondsLeft}
 	for _, d := range p.Databases {
 		out.Databases = append(out.Databases, &tuskvaultv1.DatabaseProgress{Database: d.Database, Phase: d.Phase, RowsDone: d.RowsDone,
-			BytesDone: d.BytesDone, BytesTotal: d.BytesTotal, TablesDone: d.TablesDone, TablesTotal: d.TablesTotal})
+			BytesDone: d.BytesDone, BytesTotal: d.BytesTotal, TablesDone: d.TablesDone, TablesTotal: d.TablesTotal, Tables: toTables(d.Tables),
+			IndexBuildsDone: d.IndexesDone, IndexBuildsTotal: d.IndexesTotal})
+	}
+	return out
+}
+
+func toTables(tables []job.TableProgress) []*tuskvaultv1.TableProgress {
+	var out []*tuskvaultv1.TableProgress
+	for _, t := range tables {
+		out = append(out, &tuskvaultv1.TableProgress{Table: t.Table, Phase: t.Phase, RowsDone: t.RowsDone, RowsTotal: t.RowsTotal,
+			BytesDone: t.BytesDone, BytesTotal: t.BytesTotal, Estimated: t.Estimated})
 	}
 	return out
 }
@@ -137,7 +148,17 @@ func fromProgress(p *tuskvaultv1.JobProgress) job.Progress {
 	out := job.Progress{Phase: p.GetPhase(), TransferredBytes: p.GetTransferredBytes(), Blocked: p.GetBlocked(), Time: fromTime(p.GetTime())}
 	for _, d := range p.GetDatabases() {
 		out.Databases = append(out.Databases, job.DatabaseProgress{Database: d.GetDatabase(), Phase: d.GetPhase(), RowsDone: d.GetRowsDone(),
-			BytesDone: d.GetBytesDone(), BytesTotal: d.GetBytesTotal(), TablesDone: d.GetTablesDone(), TablesTotal: d.GetTablesTotal()})
+			BytesDone: d.GetBytesDone(), BytesTotal: d.GetBytesTotal(), TablesDone: d.GetTablesDone(), TablesTotal: d.GetTablesTotal(), Tables: fromTables(d.GetTables()),
+			IndexesDone: d.GetIndexBuildsDone(), IndexesTotal: d.GetIndexBuildsTotal()})
+	}
+	return out
+}
+
+func fromTables(tables []*tuskvaultv1.TableProgress) []job.TableProgress {
+	var out []job.TableProgress
+	for _, t := range tables {
+		out = append(out, job.TableProgress{Table: t.GetTable(), Phase: t.GetPhase(), RowsDone: t.GetRowsDone(), RowsTotal: t.GetRowsTotal(),
+			BytesDone: t.GetBytesDone(), BytesTotal: t.GetBytesTotal(), Estimated: t.GetEstimated()})
 	}
 	return out
 }

@@ -100,7 +100,9 @@ func toOffer(o *fleet.Offer) (*tuskvaultv1.SessionResponse, error) {
 	case o.Job.Backup != nil:
 		out.Work = &tuskvaultv1.JobOffer_Backup{Backup: toBackupWork(o.Instance.Name, *o.Job.Backup)}
 	case o.Job.Restore != nil:
-		out.Work = &tuskvaultv1.JobOffer_Restore{Restore: toRestoreWork(o.Instance.Name, *o.Job.Restore)}
+		work := toRestoreWork(o.Instance.Name, *o.Job.Restore)
+		work.PastBytesPerSecond, work.PastRestores = o.Past.BytesPerSecond, int32(o.Past.Restores)
+		out.Work = &tuskvaultv1.JobOffer_Restore{Restore: work}
 	case o.Job.Drill != nil:
 		work := toDrillWork(*o.Job.Drill)
 		work.Agent, work.Placement = "", nil // for people

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
@@ -42,6 +43,9 @@ func (s *enrollmentService) Enroll(ctx context.Context, r *tuskvaultv1.EnrollReq
 	id, err := s.deps.Enroll.Enroll(ctx, enroll.Request{Credential: r.GetToken(), Name: r.GetName(), CSR: r.GetCsr(), Build: build, Address: c.Address})
 	if err != nil {
 		return nil, err
+	}
+	if !id.Repeated {
+		s.deps.Events.Publish(event.Event{Kind: event.AgentEnrolled, Agent: id.Agent, AgentName: id.Name, Message: "from " + c.Address})
 	}
 	return &tuskvaultv1.EnrollResponse{AgentId: id.Agent.String(), Name: id.Name, CertificateChain: id.Chain, RootCertificate: id.Root,
 		ExpireTime: toTime(id.Expires)}, nil

@@ -221,6 +221,17 @@ func (f *fakeJobs) Watch(_ context.Context, id repo.JobID, fn func(job.View) err
 	return fn(job.View{Job: catalog.Job{ID: id, State: catalog.JobSucceeded}})
 }
 
+// Running gives every attempt that has told of its progress.
+func (f *fakeJobs) Running() []job.Running {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []job.Running
+	for ref, p := range f.progress {
+		all = append(all, job.Running{Ref: ref, Kind: catalog.JobBackup, Agent: f.owner[ref], Instance: "db1/main", Progress: p})
+	}
+	return all
+}
+
 func (f *fakeJobs) Live(repo.JobID) (job.Progress, bool) { return job.Progress{}, false }
 
 func (f *fakeJobs) Revoke(_ context.Context, agent repo.AgentID, _ string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -178,10 +179,19 @@ func (s *fleetService) RevokeAgent(ctx context.Context, r *tuskvaultv1.RevokeAge
 	if err != nil && agent.ID.IsZero() {
 		return nil, s.nearAgents(ctx, r.GetAgent(), err)
 	}
+	s.deps.Events.Publish(event.Event{Kind: event.AgentRevoked, Agent: agent.ID, AgentName: agent.Name, Message: "by " + c.String() + reasonOf(r.GetReason())})
 	if err := errors.Join(s.cut(ctx, agent, "revoked"), err); err != nil {
 		return nil, fmt.Errorf("revoke agent %s: it is revoked, but not everything is done, revoke it again to finish: %w", agent.Name, err)
 	}
 	return &tuskvaultv1.RevokeAgentResponse{}, nil
+}
+
+// reasonOf words a reason, if there is one.
+func reasonOf(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // ReplaceAgent lets a rebuilt host return under its old name.

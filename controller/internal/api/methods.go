@@ -43,6 +43,8 @@ var methods = map[string]callers{
 	tuskvaultv1.ChunkService_Commit_FullMethodName:   agents,
 	tuskvaultv1.ChunkService_Download_FullMethodName: agents,
 
+	tuskvaultv1.EventService_Watch_FullMethodName: viewers,
+
 	tuskvaultv1.FleetService_ListAgents_FullMethodName:     viewers,
 	tuskvaultv1.FleetService_GetAgent_FullMethodName:       viewers,
 	tuskvaultv1.FleetService_SetAgentLabels_FullMethodName: admins,

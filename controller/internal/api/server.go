@@ -9,6 +9,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -29,6 +30,7 @@ type Jobs interface {
 	Get(ctx context.Context, id repo.JobID) (job.View, error)
 	Watch(ctx context.Context, id repo.JobID, fn func(job.View) error) error
 	Live(id repo.JobID) (job.Progress, bool)
+	Running() []job.Running
 	Revoke(ctx context.Context, agent repo.AgentID, reason string) error
 }
 
@@ -86,6 +88,7 @@ type Deps struct {
 	Keys      Keys
 	Manifests Manifests
 	Conns     *Connections
+	Events    *event.Log
 	// Level changes the level of the controller's log.
 	Level Leveler
 	Facts Facts
@@ -98,6 +101,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	d.Log = d.Log.Named("api")
 	tuskvaultv1.RegisterEnrollmentServiceServer(r, &enrollmentService{deps: d})
 	tuskvaultv1.RegisterAgentServiceServer(r, &agentService{deps: d})
+	tuskvaultv1.RegisterEventServiceServer(r, &eventService{deps: d})
 	tuskvaultv1.RegisterFleetServiceServer(r, &fleetService{deps: d})
 	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})

@@ -23,6 +23,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
@@ -51,6 +52,7 @@ type world struct {
 	conns      *api.Connections
 	listener   *bufconn.Listener
 	level      *fakeLevel
+	events     *event.Log
 	witness    catalog.Witness
 	stop       context.CancelFunc
 }
@@ -83,7 +85,7 @@ func (c *counting) Update(ctx context.Context, class catalog.Class, fn func(*cat
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zapLevel))
-	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}}
+	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}, events: event.New(time.Now(), 100)}
 	ctx, stop := context.WithCancel(t.Context())
 	w.stop = stop
 	must := func(err error) {
@@ -104,7 +106,7 @@ func newWorld(t *testing.T) *world {
 	w.witness = catalog.Witness{Repository: w.repository.ID(), Epoch: 1, Number: 10}
 	w.trail = audit.New(w.catalog, log)
 	w.enroll = enroll.New(w.catalog, w.issuer, w.trail, log)
-	w.hub = fleet.NewHub(fleet.Deps{Catalog: w.counted, Jobs: w.jobs, Keys: vault.New(w.repository), Trail: w.trail,
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: w.counted, Jobs: w.jobs, Keys: vault.New(w.repository), Trail: w.trail, Events: w.events,
 		Witness: func() catalog.Witness { return w.witness }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
 	w.jobs.hub = w.hub
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
@@ -113,7 +115,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Manifests: api.NewManifests(w.repository), Conns: w.conns, Level: w.level, Log: log,
+		Manifests: api.NewManifests(w.repository), Conns: w.conns, Events: w.events, Level: w.level, Log: log,
 		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
 	tuskvaultv1.RegisterChunkServiceServer(server, tuskvaultv1.UnimplementedChunkServiceServer{})
 	healthv1.RegisterHealthServer(server, health.NewServer())

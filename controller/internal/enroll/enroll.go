@@ -92,6 +92,8 @@ type Identity struct {
 	Root  []byte
 	// Expires is when the leaf does.
 	Expires time.Time
+	// Repeated tells that it was given before: the answer was lost.
+	Repeated bool
 }
 
 // Enroll trades a join token for an identity. In this order:
@@ -129,6 +131,7 @@ func (s *Service) enroll(ctx context.Context, r Request) (Identity, error) {
 		return Identity{}, fmt.Errorf("enroll: agent name %q: %s: %w", clipName(r.Name), catalog.NameRule, errs.Invalid)
 	}
 	if id, repeated, err := s.again(ctx, catalog.TokenID(tokenID.String()), secret, r); repeated {
+		id.Repeated = true
 		return id, err
 	}
 	var out Identity

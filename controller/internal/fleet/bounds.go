@@ -31,6 +31,11 @@ const (
 	maxAllow         = 16    // words of the agent's own file
 	maxProgress      = 1000  // databases in one progress report
 	maxBlocked       = 100   // blocked sessions in one progress report
+	maxTables        = 64    // tables in one progress report, of all databases together
+
+	// maxCount bounds rows and bytes in a progress report: all of them together
+	// still fit an integer.
+	maxCount = 1 << 52
 
 	// maxResultPart bounds, in bytes, each of the lists of one result, so that a
 	// job with its result fits into one message to a person.
@@ -141,13 +146,24 @@ func boundExtensions(list []catalog.Extension, n int, notes *[]string) []catalog
 func boundProgress(p job.Progress) job.Progress {
 	p.Phase = clip(p.Phase, maxName)
 	p.Databases = cut(p.Databases, maxProgress, "", nil)
+	tables := maxTables
 	for i := range p.Databases {
-		p.Databases[i].Database = clip(p.Databases[i].Database, maxName)
-		p.Databases[i].Phase = clip(p.Databases[i].Phase, maxWord)
+		d := &p.Databases[i]
+		d.Database, d.Phase = clip(d.Database, maxName), clip(d.Phase, maxWord)
+		d.RowsDone, d.BytesDone, d.BytesTotal = count(d.RowsDone), count(d.BytesDone), count(d.BytesTotal)
+		d.Tables = cut(d.Tables, tables, "", nil)
+		tables -= len(d.Tables)
+		for j := range d.Tables {
+			t := &d.Tables[j]
+			t.Table, t.Phase = clip(t.Table, 2*maxName), clip(t.Phase, maxWord)
+			t.RowsDone, t.RowsTotal, t.BytesDone, t.BytesTotal = count(t.RowsDone), count(t.RowsTotal), count(t.BytesDone), count(t.BytesTotal)
+		}
 	}
 	p.Blocked = boundList(p.Blocked, maxBlocked, maxText)
 	return p
 }
+
+func count(n int64) int64 { return min(max(n, 0), maxCount) }
 
 func boundLine(l catalog.LogLine) catalog.LogLine {
 	switch l.Level {

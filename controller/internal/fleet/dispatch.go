@@ -32,6 +32,10 @@ func (s *session) dispatch(ctx context.Context) {
 	}
 }
 
+// pastCapability is the capability number from which agents take what past
+// restores took.
+const pastCapability = 2
+
 // offerNext leases the agent's next attempt and offers it. It tells whether
 // there may be more.
 func (s *session) offerNext(ctx context.Context) bool {
@@ -54,6 +58,9 @@ func (s *session) offerNext(ctx context.Context) bool {
 	s.mu.Lock()
 	s.offers[offer.Ref] = time.Now().Add(s.hub.opts.OfferTimeout)
 	s.mu.Unlock()
+	if s.capability < pastCapability {
+		offer.Past = job.Past{} // it would refuse the work for a word that it does not know
+	}
 	s.send(&Offer{Offer: offer, Grant: grant})
 	return true
 }

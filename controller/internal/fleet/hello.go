@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
@@ -83,6 +84,9 @@ func (h *Hub) add(ctx context.Context, s *session) error {
 		return fmt.Errorf("open session: the controller is stopping: %w", errs.Unavailable)
 	}
 	h.sessions[s.peer.Agent] = s
+	if old == nil {
+		h.announceLocked(s, event.AgentOnline, "from "+s.peer.Address)
+	}
 	h.mu.Unlock()
 	if old == nil {
 		return nil
@@ -96,13 +100,23 @@ func (h *Hub) add(ctx context.Context, s *session) error {
 	}
 }
 
-// remove takes s away, unless a newer session has taken its place.
-func (h *Hub) remove(s *session) {
+// remove takes s away, unless a newer session has taken its place. reason is for people.
+func (h *Hub) remove(s *session, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.sessions[s.peer.Agent] == s {
-		delete(h.sessions, s.peer.Agent)
+	if h.sessions[s.peer.Agent] != s {
+		return
 	}
+	delete(h.sessions, s.peer.Agent)
+	if !h.draining { // then it is the controller that goes
+		h.announceLocked(s, event.AgentOffline, reason)
+	}
+}
+
+// announceLocked tells that an agent came or went; under the lock, so that the
+// order is right. A session that replaces another of its agent is neither.
+func (h *Hub) announceLocked(s *session, kind event.Kind, message string) {
+	h.deps.Events.Publish(event.Event{Kind: kind, Agent: s.peer.Agent, AgentName: s.peer.Name, Message: message})
 }
 
 // storeAgent writes what the agent says of its program. It refuses an agent

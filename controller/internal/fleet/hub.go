@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -49,6 +50,12 @@ type Trail interface {
 	Refuse(ctx context.Context, r catalog.AuditRecord)
 }
 
+// Publisher is told which agents come and go. *event.Log implements it.
+type Publisher interface {
+	// Publish never blocks.
+	Publish(e event.Event)
+}
+
 // Options are the rules of time.
 type Options struct {
 	// Build is the controller program, Epoch its reign.
@@ -77,6 +84,7 @@ type Deps struct {
 	Jobs    Jobs
 	Keys    Keys
 	Trail   Trail
+	Events  Publisher
 	// Witness gives the newest state of the repository.
 	Witness func() catalog.Witness
 	Log     *zap.Logger

@@ -31,11 +31,13 @@ const (
 
 // session is the live stream of one agent.
 type session struct {
-	hub    *Hub
-	peer   Peer
-	log    *zap.Logger
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when nothing of the session runs any more
+	hub  *Hub
+	peer Peer
+	// capability of the agent's program; set before anything is offered.
+	capability uint32
+	log        *zap.Logger
+	cancel     context.CancelCauseFunc
+	done       chan struct{} // closed when nothing of the session runs any more
 
 	out     chan Outbound
 	reports chan Inbound
@@ -55,7 +57,7 @@ type session struct {
 // Reports received before the end are still journaled, for at most
 // drainTimeout. After Serve has returned the caller must end the stream, since
 // goroutines may still wait in conn's Send and Receive.
-func (h *Hub) Serve(ctx context.Context, peer Peer, conn Conn) error {
+func (h *Hub) Serve(ctx context.Context, peer Peer, conn Conn) (err error) {
 	if err := h.enter(); err != nil {
 		return err
 	}
@@ -79,12 +81,19 @@ func (h *Hub) Serve(ctx context.Context, peer Peer, conn Conn) error {
 	if err != nil {
 		return err
 	}
+	s.capability = hello.Build.Capability
 	welcome, err := s.open(ctx, hello)
 	if err != nil {
-		h.remove(s)
+		h.remove(s, err.Error())
 		return err
 	}
-	defer h.remove(s)
+	defer func() {
+		reason := "it closed its session"
+		if err != nil {
+			reason = err.Error()
+		}
+		h.remove(s, reason)
+	}()
 	s.log.Info("session opened", zap.String("version", hello.Build.Version), zap.Int("running", len(hello.Running)), zap.Int("abandoned", len(welcome.Abandon)))
 	err = s.run(ctx, conn, in, welcome)
 	s.log.Info("session closed", zap.NamedError("reason", err))

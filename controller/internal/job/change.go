@@ -26,6 +26,7 @@ type change struct {
 	now     time.Time
 	job     catalog.Job
 	attempt catalog.Attempt // zero before the first
+	made    bool            // the job's snapshot exists now, and did not before
 	stop    string          // why the agent must stop the attempt that has ended, if it must
 	order   int
 }
@@ -60,6 +61,9 @@ func (m *Manager) change(ctx context.Context, id repo.JobID, fn func(c *change) 
 	}
 	if err != nil {
 		return catalog.Job{}, err
+	}
+	if c.made {
+		m.announceSnapshot(c.job)
 	}
 	m.remember(c.job, c.order)
 	ref := Ref{Job: id, Fence: c.attempt.Fence}
@@ -245,17 +249,20 @@ func (m *Manager) remember(j catalog.Job, order int) {
 	switch {
 	case e != nil && e.order > order:
 		return
+	}
+	m.announceLocked(e, j, order)
+	switch {
 	case j.State.Terminal():
 		delete(m.jobs, j.ID)
 		return
 	case e == nil:
-		e = &entry{id: j.ID, kind: j.Kind, agent: j.Agent, instance: j.Instance, created: j.Created}
+		e = &entry{id: j.ID, kind: j.Kind, agent: j.Agent, instance: j.Instance, name: j.InstanceName, dryRun: j.DryRun(), created: j.Created}
 		m.jobs[j.ID] = e
 	}
 	now := time.Now()
 	moved := e.state != j.State || e.current != j.Current || e.ending != (j.Ending != 0)
 	if e.current != j.Current {
-		e.progress = nil
+		e.progress, e.pace = nil, nil
 	}
 	e.order, e.state, e.current, e.ending = order, j.State, j.Current, j.Ending != 0
 	e.cancel, e.reason, e.next = j.CancelRequested, j.CancelReason, j.NextAttempt

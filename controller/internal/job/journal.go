@@ -254,9 +254,10 @@ func (m *Manager) Committed(ctx context.Context, s catalog.Snapshot) error {
 			if !c.job.SnapshotID.IsZero() {
 				return errUnchanged
 			}
-			c.job.SnapshotID = s.ID
+			c.job.SnapshotID, c.made = s.ID, true
 			return c.note("warn", "the snapshot was found in the store after the job had ended")
 		}
+		c.made = c.job.SnapshotID.IsZero()
 		c.job.SnapshotID, c.job.Incomplete = s.ID, !s.Complete
 		return c.settled(s)
 	})

@@ -106,6 +106,11 @@ func (m *Manager) lease(ctx context.Context, agent repo.AgentID, id repo.JobID) 
 		return Offer{}, fmt.Errorf("it has ended: %w", errs.Busy)
 	}
 	o.Job = job
+	if err == nil && job.Kind == catalog.JobRestore {
+		if past, e := m.past(ctx, job.Instance); e == nil { // else there is no estimate, which costs nothing
+			o.Past = past
+		}
+	}
 	return o, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -68,6 +69,7 @@ type Manager struct {
 	opts     Options
 	log      *zap.Logger
 	dispatch Dispatcher
+	events   Publisher
 	kick     chan struct{} // of 1: the earliest due time may have changed
 	settling chan struct{} // of 1: a job waits for the store
 
@@ -85,6 +87,8 @@ type entry struct {
 	state    catalog.JobState
 	agent    repo.AgentID
 	instance repo.InstanceID
+	name     string // of the instance
+	dryRun   bool
 	created  time.Time
 	current  repo.Fence
 	cancel   bool
@@ -98,6 +102,7 @@ type entry struct {
 	settle   bool      // waits for keepSettling
 	unknown  bool      // its agent came back without it
 	progress *Progress
+	pace     pace
 	busy     int // rejections in a row
 }
 
@@ -118,19 +123,23 @@ func New(c *catalog.Catalog, store Store, opts Options, log *zap.Logger) *Manage
 	opts.Attempts = cmp.Or(opts.Attempts, 3)
 	opts.Backoff = cmp.Or(opts.Backoff, 10*time.Second)
 	opts.PerAgent = cmp.Or(opts.PerAgent, 4)
-	return &Manager{catalog: c, store: store, opts: opts, log: log.Named("job"), dispatch: nobody{},
+	return &Manager{catalog: c, store: store, opts: opts, log: log.Named("job"), dispatch: nobody{}, events: nobody{},
 		kick: make(chan struct{}, 1), settling: make(chan struct{}, 1),
 		jobs: make(map[repo.JobID]*entry), watchers: make(map[repo.JobID]map[chan struct{}]struct{})}
 }
 
-// nobody stands in for a dispatcher until one is attached.
+// nobody stands in for a dispatcher, and for who is told, until there is one.
 type nobody struct{}
 
 func (nobody) Wake(repo.AgentID)                {}
 func (nobody) Cancel(repo.AgentID, Ref, string) {}
+func (nobody) Publish(event.Event)              {}
 
 // Attach names the dispatcher. It must be called before Recover and Run.
 func (m *Manager) Attach(d Dispatcher) { m.dispatch = d }
+
+// Announce names who is told of changes. It must be called before Recover and Run.
+func (m *Manager) Announce(p Publisher) { m.events = p }
 
 // Recover takes up what a former process left; it must have returned nil before
 // any other method is called. Live attempts get one whole lease for their agents

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -21,6 +22,9 @@ func (m *Manager) Progress(agent repo.AgentID, ref Ref, p Progress) error {
 	case e.agent != agent:
 		return fmt.Errorf("progress of %s: it was not leased to this agent: %w", ref, errs.Denied)
 	}
+	e.pace = e.pace.add(time.Now(), moved(&p))
+	p.BytesPerSecond = e.pace.rate()
+	p.SecondsLeft = secondsLeft(&p, p.BytesPerSecond)
 	e.progress = &p
 	for w := range m.watchers[ref.Job] {
 		signal(w)

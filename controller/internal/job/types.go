@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
@@ -18,6 +19,11 @@ type Dispatcher interface {
 	Wake(agent repo.AgentID)
 	// Cancel tells the agent to stop an attempt within seconds.
 	Cancel(agent repo.AgentID, ref Ref, reason string)
+}
+
+// Publisher is told what became of jobs. Publish never blocks.
+type Publisher interface {
+	Publish(e event.Event)
 }
 
 // Presence is what the store holds under a job's key.
@@ -88,6 +94,8 @@ type Offer struct {
 	Domain seal.DomainID
 	// Snapshot to restore from, for a restore or a drill; zero for a backup.
 	Snapshot catalog.Snapshot
+	// Past is what earlier restores took; zero for a backup.
+	Past Past
 }
 
 // Grant is what an attempt may do on the data path.
@@ -123,6 +131,9 @@ type Progress struct {
 	Blocked []string
 	// Time by the agent's clock.
 	Time time.Time
+	// BytesPerSecond and SecondsLeft are the controller's own reckoning, by when the
+	// agent's word came; 0 when unknown. See pace.
+	BytesPerSecond, SecondsLeft int64
 }
 
 // DatabaseProgress is how far one database is.
@@ -135,6 +146,34 @@ type DatabaseProgress struct {
 	RowsDone, BytesDone, BytesTotal int64
 	// TablesDone of TablesTotal.
 	TablesDone, TablesTotal int32
+	// Tables at work, and the largest that wait.
+	Tables []TableProgress
+	// IndexesDone of IndexesTotal.
+	IndexesDone, IndexesTotal int32
+}
+
+// TableProgress is how far one table is.
+type TableProgress struct {
+	// Table is schema and name in display form, Phase for example "copying".
+	Table, Phase string
+	// RowsDone of RowsTotal and BytesDone of BytesTotal, totals 0 when unknown.
+	RowsDone, RowsTotal, BytesDone, BytesTotal int64
+	// Estimated tells that the totals are estimates.
+	Estimated bool
+}
+
+// Running is a job that an agent executes, with its newest progress.
+type Running struct {
+	// Ref is the attempt.
+	Ref Ref
+	// Kind of the job, and whether it is a dry run.
+	Kind   catalog.JobKind
+	DryRun bool
+	// Agent that works, and the instance by its full name.
+	Agent    repo.AgentID
+	Instance string
+	// Progress is what the agent said last.
+	Progress Progress
 }
 
 // View is a job with what is only known live.

@@ -1,8 +1,10 @@
 package job
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -34,6 +36,20 @@ func (m *Manager) Live(id repo.JobID) (Progress, bool) {
 		return Progress{}, false
 	}
 	return *e.progress, true
+}
+
+// Running gives every job that an agent executes and has told of, by id.
+func (m *Manager) Running() []Running {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Running
+	for _, e := range m.jobs {
+		if e.progress != nil && e.live() {
+			all = append(all, Running{Ref: e.ref(), Kind: e.kind, DryRun: e.dryRun, Agent: e.agent, Instance: e.name, Progress: *e.progress})
+		}
+	}
+	slices.SortFunc(all, func(a, b Running) int { return bytes.Compare(a.Ref.Job[:], b.Ref.Job[:]) })
+	return all
 }
 
 // Watch calls fn with the job now and after changes, several of which may become

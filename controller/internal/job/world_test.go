@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -119,6 +120,29 @@ func (f *fakeDispatcher) canceled() int {
 	return len(f.cancels)
 }
 
+// told notes what is published.
+type told struct {
+	mu     sync.Mutex
+	events []event.Event
+}
+
+func (o *told) Publish(e event.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.events = append(o.events, e)
+}
+
+// kinds gives what was published, and forgets it.
+func (o *told) kinds() (all []event.Kind) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range o.events {
+		all = append(all, e.Kind)
+	}
+	o.events = nil
+	return all
+}
+
 // world is a manager over a real catalog file, with one agent and two instances.
 type world struct {
 	t        *testing.T
@@ -126,6 +150,7 @@ type world struct {
 	catalog  *catalog.Catalog
 	store    *fakeStore
 	dispatch *fakeDispatcher
+	told     *told
 	jobs     *job.Manager
 	stop     func()
 	agent    repo.AgentID
@@ -140,7 +165,7 @@ const (
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "catalog.db"), store: newStore(), dispatch: &fakeDispatcher{},
+	w := &world{t: t, path: filepath.Join(t.TempDir(), "catalog.db"), store: newStore(), dispatch: &fakeDispatcher{}, told: &told{},
 		agent: repo.NewID(), main: repo.NewID(), other: repo.NewID()}
 	var err error
 	w.catalog, err = catalog.Create(t.Context(), w.path, catalog.Meta{Epoch: 7, Name: "test"}, catalog.Options{Detached: true})
@@ -167,6 +192,7 @@ func (w *world) start() {
 	w.t.Helper()
 	w.jobs = job.New(w.catalog, w.store, job.Options{Lease: lease, Backoff: backoff, Attempts: 3}, zaptest.NewLogger(w.t))
 	w.jobs.Attach(w.dispatch)
+	w.jobs.Announce(w.told)
 	w.must(w.jobs.Recover(w.t.Context()))
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
