@@ -25,6 +25,7 @@ type client struct {
 	identity *pki.Identity
 
 	enroll   tuskvaultv1.EnrollmentServiceClient
+	event    tuskvaultv1.EventServiceClient
 	fleet    tuskvaultv1.FleetServiceClient
 	job      tuskvaultv1.JobServiceClient
 	snapshot tuskvaultv1.SnapshotServiceClient
@@ -105,6 +106,7 @@ func (a *app) dial() (*client, error) {
 		context:  *c,
 		identity: identity,
 		enroll:   tuskvaultv1.NewEnrollmentServiceClient(conn),
+		event:    tuskvaultv1.NewEventServiceClient(conn),
 		fleet:    tuskvaultv1.NewFleetServiceClient(conn),
 		job:      tuskvaultv1.NewJobServiceClient(conn),
 		snapshot: tuskvaultv1.NewSnapshotServiceClient(conn),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 // fake is a controller that keeps a small fleet in memory.
 type fake struct {
 	tuskvaultv1.UnimplementedEnrollmentServiceServer
+	tuskvaultv1.UnimplementedEventServiceServer
 	tuskvaultv1.UnimplementedFleetServiceServer
 	tuskvaultv1.UnimplementedJobServiceServer
 	tuskvaultv1.UnimplementedSnapshotServiceServer
@@ -34,6 +36,7 @@ type fake struct {
 	mu      sync.Mutex
 	jobs    map[string]*tuskvaultv1.Job
 	renewed int
+	watched int // calls of Watch
 }
 
 const (
@@ -51,6 +54,7 @@ func (f *fake) server(config *tls.Config) *grpc.Server {
 		return nil
 	}})
 	tuskvaultv1.RegisterEnrollmentServiceServer(s, f)
+	tuskvaultv1.RegisterEventServiceServer(s, f)
 	tuskvaultv1.RegisterFleetServiceServer(s, f)
 	tuskvaultv1.RegisterJobServiceServer(s, f)
 	tuskvaultv1.RegisterSnapshotServiceServer(s, f)
@@ -206,6 +210,48 @@ func (f *fake) CancelJob(_ context.Context, r *tuskvaultv1.CancelJobRequest) (*t
 	return nil, fmt.Errorf("cancel job %s: it has ended: %w", r.GetJob(), errs.Conflict)
 }
 
+// Watch gives three events. To who follows, the first stream breaks after two
+// and the next one goes on after a gap, until the caller was too slow.
+func (f *fake) Watch(r *tuskvaultv1.WatchRequest, s grpc.ServerStreamingServer[tuskvaultv1.WatchResponse]) error {
+	at := timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	events := []*tuskvaultv1.Event{
+		{Sequence: 101, Time: at, Kind: tuskvaultv1.EventKind_EVENT_KIND_AGENT_ONLINE, Agent: "db1", Message: "from 10.0.0.1"},
+		{Sequence: 102, Time: at, Kind: tuskvaultv1.EventKind_EVENT_KIND_JOB_FAILED, Agent: "db1", Instance: "db1/main", JobId: snapshotA, JobKind: tuskvaultv1.JobKind_JOB_KIND_BACKUP, Message: "disk full"},
+		{Sequence: 102, Time: at, Kind: tuskvaultv1.EventKind_EVENT_KIND_JOB_PROGRESS, Agent: "db1", Instance: "db1/main", JobId: snapshotA, JobKind: tuskvaultv1.JobKind_JOB_KIND_BACKUP,
+			Progress: &tuskvaultv1.JobProgress{Phase: "reading", BytesPerSecond: 1 << 20, SecondsLeft: 90, Databases: []*tuskvaultv1.DatabaseProgress{{Database: "shop", BytesDone: 5 << 20, TablesTotal: 3,
+				Tables: []*tuskvaultv1.TableProgress{{Table: "public.orders", Phase: "copying", BytesDone: 30, BytesTotal: 100}}}}}},
+	}
+	send := func(m *tuskvaultv1.WatchResponse) { _ = s.Send(m) }
+	if r.GetSelector() == "env=none" {
+		return nil
+	}
+	if !r.GetFollow() {
+		for _, e := range events[:2] {
+			if len(r.GetKinds()) == 0 || slices.Contains(r.GetKinds(), e.GetKind()) {
+				send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Event{Event: e}})
+			}
+		}
+		return nil
+	}
+	f.mu.Lock()
+	f.watched++
+	n := f.watched
+	f.mu.Unlock()
+	send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Start{Start: &tuskvaultv1.EventStart{After: 100}}})
+	if n == 1 {
+		send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Event{Event: events[0]}})
+		return fmt.Errorf("restarting: %w", errs.Unavailable)
+	}
+	if r.GetAfter() != 101 {
+		return fmt.Errorf("after %d, want 101: %w", r.GetAfter(), errs.Invalid)
+	}
+	send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Gap{Gap: &tuskvaultv1.EventGap{After: 101, First: 102, Reason: "the controller was restarted since"}}})
+	for _, e := range events[1:] {
+		send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Event{Event: e}})
+	}
+	return fmt.Errorf("read too slowly: %w", errs.Exhausted)
+}
+
 // WatchJob runs a job to the end its instance's name asks for.
 func (f *fake) WatchJob(r *tuskvaultv1.WatchJobRequest, s grpc.ServerStreamingServer[tuskvaultv1.WatchJobResponse]) error {
 	j, err := f.find(r.GetJob())
@@ -213,7 +259,8 @@ func (f *fake) WatchJob(r *tuskvaultv1.WatchJobRequest, s grpc.ServerStreamingSe
 		return err
 	}
 	j.State, j.StartTime = tuskvaultv1.JobState_JOB_STATE_RUNNING, timestamppb.New(f.now)
-	j.Progress = &tuskvaultv1.JobProgress{Phase: "copying rows", Databases: []*tuskvaultv1.DatabaseProgress{{Database: "shop", Phase: "data", RowsDone: 10, BytesDone: 1000, BytesTotal: 2000, TablesTotal: 7}}}
+	j.Progress = &tuskvaultv1.JobProgress{Phase: "copying rows", Databases: []*tuskvaultv1.DatabaseProgress{{Database: "shop", Phase: "data", RowsDone: 10, BytesDone: 1000, BytesTotal: 2000, TablesTotal: 7,
+		Tables: []*tuskvaultv1.TableProgress{{Table: "public.orders", Phase: "copying", BytesDone: 500, BytesTotal: 1000}, {Table: "public.next", Phase: "waiting", BytesTotal: 9000}}}}}
 	if err := s.Send(&tuskvaultv1.WatchJobResponse{Job: j}); err != nil {
 		return err
 	}

@@ -137,6 +137,16 @@ func (a *app) jobText(j *tuskvaultv1.Job) string {
 	if p := j.GetProgress(); p != nil && !terminal(j) {
 		for _, d := range p.GetDatabases() {
 			line("progress", "%s: %s, %s rows, %s", d.GetDatabase(), d.GetPhase(), print.Count(d.GetRowsDone()), print.Size(d.GetBytesDone()))
+			for _, t := range d.GetTables() {
+				line("", "%s", busyOf(t))
+			}
+		}
+		if rate := p.GetBytesPerSecond(); rate > 0 {
+			left := ""
+			if s := p.GetSecondsLeft(); s > 0 {
+				left = ", about " + print.Span(time.Duration(s)*time.Second) + " left"
+			}
+			line("rate", "%s/s%s", print.Size(rate), left)
 		}
 		for _, s := range p.GetBlocked() {
 			line("blocked", "%s", s)
@@ -156,8 +166,13 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 	line := func(head, format string, args ...any) {
 		fmt.Fprintf(&b, "%-12s %s\n", head, fmt.Sprintf(format, args...))
 	}
-	for _, p := range r.GetPlan() {
-		fmt.Fprintln(&b, p)
+	// A plan that led to something is in the job's log; what it says against the
+	// restore is not said twice.
+	planned := len(r.GetPlan()) > 0 && len(r.GetDatabases()) == 0
+	if planned {
+		for _, p := range r.GetPlan() {
+			fmt.Fprintln(&b, p)
+		}
 	}
 	if s := r.GetStats(); s != nil && !j.GetDryRun() {
 		chunks := ""

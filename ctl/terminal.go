@@ -35,14 +35,17 @@ func width(w any) (int, bool) {
 	return n, true
 }
 
-// canDraw tells whether a terminal has room for bars.
-func canDraw(w any) bool {
+// drawing gives the size of a terminal that has room for bars; zeros when w is none.
+func drawing(w any) (width, height int) {
 	f := fileOf(w)
 	if f == nil || !term.IsTerminal(int(f.Fd())) {
-		return false
+		return 0, 0
 	}
-	_, height, err := term.GetSize(int(f.Fd()))
-	return err == nil && height > 2
+	width, height, err := term.GetSize(int(f.Fd()))
+	if err != nil || height <= 2 {
+		return 0, 0
+	}
+	return width, height
 }
 
 // confirm asks before something is destroyed. Off a terminal only --yes counts.

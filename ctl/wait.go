@@ -31,8 +31,8 @@ func (a *app) waitAll(ctx context.Context, jobs []*tuskvaultv1.Job) error {
 		return err
 	}
 	defer cl.close()
-	w, _ := width(a.Err)
-	watcher := print.NewProgress(a.Err, canDraw(a.Err), w, a.now)
+	w, h := drawing(a.Err)
+	watcher := print.NewProgress(a.Err, w, h, a.now)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(64) // streams on one connection; further jobs are followed as earlier ones end
 	for i := range jobs {
@@ -116,11 +116,23 @@ func progressOf(j *tuskvaultv1.Job) print.JobProgress {
 	out.Phase = p.GetPhase()
 	out.Blocked = p.GetBlocked()
 	out.Transferred = p.GetTransferredBytes()
+	out.Rate, out.Left = p.GetBytesPerSecond(), time.Duration(p.GetSecondsLeft())*time.Second
 	for _, d := range p.GetDatabases() {
-		out.Parts = append(out.Parts, print.Part{Name: d.GetDatabase(), Phase: d.GetPhase(), Rows: d.GetRowsDone(), Bytes: d.GetBytesDone(), Total: d.GetBytesTotal(),
-			Tables: int(d.GetTablesDone()), TablesTotal: int(d.GetTablesTotal())})
+		part := print.Part{Name: d.GetDatabase(), Phase: d.GetPhase(), Rows: d.GetRowsDone(), Bytes: d.GetBytesDone(), Total: d.GetBytesTotal(),
+			Tables: int(d.GetTablesDone()), TablesTotal: int(d.GetTablesTotal()), Indexes: int(d.GetIndexBuildsDone()), IndexesTotal: int(d.GetIndexBuildsTotal())}
+		for _, t := range d.GetTables() {
+			if t.GetPhase() != "waiting" && t.GetPhase() != "done" {
+				part.Busy = append(part.Busy, busyOf(t))
+			}
+		}
+		out.Parts = append(out.Parts, part)
 	}
 	return out
+}
+
+func busyOf(t *tuskvaultv1.TableProgress) print.Busy {
+	return print.Busy{Name: t.GetTable(), Phase: t.GetPhase(), Rows: t.GetRowsDone(), RowsTotal: t.GetRowsTotal(), Bytes: t.GetBytesDone(),
+		Total: t.GetBytesTotal(), Estimated: t.GetEstimated()}
 }
 
 // printEnded prints the ended jobs and turns their states into an error.

@@ -50,6 +50,12 @@ func (s *eventService) Watch(r *tuskvaultv1.WatchRequest, stream grpc.ServerStre
 		return err
 	}
 	defer follower.Close()
+	if r.GetFollow() {
+		start := &tuskvaultv1.EventStart{After: follower.Last()}
+		if err := stream.Send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Start{Start: start}}); err != nil {
+			return err
+		}
+	}
 	if gap != nil {
 		err := stream.Send(&tuskvaultv1.WatchResponse{Message: &tuskvaultv1.WatchResponse_Gap{
 			Gap: &tuskvaultv1.EventGap{After: after, First: gap.First, Reason: gap.Reason}}})

@@ -31,6 +31,11 @@ func (w *world) follow(r *tuskvaultv1.WatchRequest) watch {
 		w.t.Fatal(err)
 	}
 	synctest.Wait() // it has found its place before anything happens
+	if r.GetFollow() {
+		if first, err := s.Recv(); err == nil && first.GetStart() == nil {
+			w.t.Fatalf("first message %v, want where it begins", first)
+		}
+	}
 	return s
 }
 
@@ -67,7 +72,9 @@ func TestAFollowerSeesAgentsComeAndGo(t *testing.T) {
 		a := w.agent("db1")
 		first := w.session(a, hello())
 		second := w.session(a, hello()) // replaces the first: the agent neither came nor went
-		<-first.ended
+		if err := <-first.ended; err == nil {
+			t.Error("the first session ended without a reason")
+		}
 		if err := second.stream.CloseSend(); err != nil {
 			t.Fatal(err)
 		}

@@ -168,7 +168,7 @@ type Follower struct {
 	news chan struct{} // of 1: there may be events
 }
 
-// Newest, given to Follow, means from now on.
+// Newest given to Follow means from now on.
 const Newest = -1
 
 // Follow begins after an event, or with what comes from now on. The gap is nil

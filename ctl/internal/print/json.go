@@ -30,6 +30,16 @@ func JSON(w io.Writer, m proto.Message) error {
 	return writeJSON(w, b)
 }
 
+// JSONLine writes what JSON writes, on one line.
+func JSONLine(w io.Writer, m proto.Message) error {
+	b, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
 // YAML writes what JSON writes, as YAML.
 func YAML(w io.Writer, m proto.Message) error {
 	b, err := marshal(m)

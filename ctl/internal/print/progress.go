@@ -1,8 +1,11 @@
 package print
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +29,10 @@ type JobProgress struct {
 	Message string
 	// Transferred bytes, sealed.
 	Transferred int64
+	// Rate in plain bytes per second and Left until all rows are moved, as the
+	// controller reckons them; 0 when unknown.
+	Rate int64
+	Left time.Duration
 	// Blocked names sessions that wait behind our locks.
 	Blocked []string
 	// Parts are its databases.
@@ -41,31 +48,105 @@ type Part struct {
 	Total       int64
 	Tables      int
 	TablesTotal int
+	// Indexes built of IndexesTotal, 0 in a backup.
+	Indexes      int
+	IndexesTotal int
+	// Busy are tables at work, the largest first.
+	Busy []Busy
+}
+
+// Busy is what is shown of one table.
+type Busy struct {
+	Name  string
+	Phase string
+	// Rows of RowsTotal and Bytes of Total, totals 0 when unknown.
+	Rows, RowsTotal, Bytes, Total int64
+	// Estimated: the totals are estimates.
+	Estimated bool
+}
+
+// String gives the table on one line: "public.orders  copying  1,200 of about 4,000 rows, 1.0 of 3.2 GiB".
+func (t Busy) String() string {
+	about := ""
+	if t.Estimated {
+		about = "about "
+	}
+	s := t.Name + "  " + t.Phase
+	if t.Rows > 0 || t.RowsTotal > 0 {
+		s += "  " + Count(t.Rows)
+		if t.RowsTotal > 0 {
+			s += " of " + about + Count(t.RowsTotal)
+		}
+		s += " rows,"
+	}
+	s += "  " + Size(t.Bytes)
+	if t.Total > 0 {
+		s += " of " + about + Size(t.Total)
+	}
+	return s
+}
+
+// short gives the table within the line of a job: "public.orders copying 30%".
+func (t Busy) short() string {
+	s := t.Name + " " + t.Phase
+	if t.Phase == "copying" && t.Total > 0 {
+		s += fmt.Sprintf(" %d%%", min(t.Bytes*100/t.Total, 100))
+	}
+	return s
+}
+
+// Line gives how far a job is on one line: phase, sums and the busiest table.
+func (j JobProgress) Line() string {
+	more := []string{j.Phase, sums(j)}
+	if t, ok := busiest(j); ok {
+		more = append(more, t.short())
+	}
+	return strings.Join(slices.DeleteFunc(more, func(s string) bool { return s == "" }), ", ")
+}
+
+// busiest is the largest table at work, of all databases.
+func busiest(j JobProgress) (found Busy, ok bool) {
+	for _, d := range j.Parts {
+		for _, t := range d.Busy {
+			if !ok || t.Total > found.Total {
+				found, ok = t, true
+			}
+		}
+	}
+	return found, ok
 }
 
 // plainEvery is the pause between two lines off a terminal.
 const plainEvery = 5 * time.Second
 
-// maxBars bounds the bars on a terminal; further databases count in the job's line only.
-const maxBars = 24
+// Bounds of what is drawn on a terminal, besides its height.
+const (
+	// maxBars bounds the heads of jobs and the bars of databases.
+	maxBars = 24
+	// maxTables bounds the lines of tables, of all jobs together.
+	maxTables = 12
+)
 
 // Progress shows jobs on standard error: bars on a terminal, else a plain line
 // every few seconds. Its methods may be called concurrently.
 type Progress struct {
 	out io.Writer
 	now func() time.Time
+	// width and height of the terminal, 0 off one.
+	width, height int
 
 	mu sync.Mutex
 	// bars is nil off a terminal.
-	bars  *mpb.Progress
-	shown map[string]*bar
-	lines map[string]*line
+	bars   *mpb.Progress
+	shown  map[string]*bar
+	tables []*bar // lines of tables
+	busy   map[string][]Busy
+	lines  map[string]*line
 }
 
 // bar is one database, or the head of a job, on a terminal.
 type bar struct {
-	bar   *mpb.Bar
-	drawn time.Time // when its bytes were last set
+	bar *mpb.Bar
 
 	mu   sync.Mutex
 	text string
@@ -76,43 +157,42 @@ func (b *bar) get() string  { b.mu.Lock(); defer b.mu.Unlock(); return b.text }
 
 // line is what is remembered of a job between two updates.
 type line struct {
-	said      time.Time
-	state     string
-	first     time.Time
-	firstByte int64
+	said  time.Time
+	state string
 }
 
 // sums adds the databases of a job up and says how fast it goes and how long it
 // may still take.
-func (l *line) sums(j JobProgress, now time.Time) string {
+func sums(j JobProgress) string {
 	if len(j.Parts) == 0 {
 		return ""
 	}
-	var bytes, total, rows int64
-	var tables, tablesTotal int
+	var bytes, rows int64
+	var tables, tablesTotal, indexes, indexesTotal int
 	for _, d := range j.Parts {
-		bytes, total, rows = bytes+d.Bytes, total+d.Total, rows+d.Rows
+		bytes, rows = bytes+d.Bytes, rows+d.Rows
 		tables, tablesTotal = tables+d.Tables, tablesTotal+d.TablesTotal
+		indexes, indexesTotal = indexes+d.Indexes, indexesTotal+d.IndexesTotal
 	}
-	if l.first.IsZero() || bytes < l.firstByte {
-		l.first, l.firstByte = now, bytes
+	s := fmt.Sprintf("%d/%d tables", tables, tablesTotal)
+	if indexesTotal > 0 {
+		s += fmt.Sprintf(", %d/%d indexes", indexes, indexesTotal)
 	}
-	s := fmt.Sprintf("%d/%d tables, %s rows, %s", tables, tablesTotal, Count(rows), Size(bytes))
-	if d := now.Sub(l.first).Seconds(); d >= 1 && bytes > l.firstByte {
-		rate := float64(bytes-l.firstByte) / d
-		s += ", " + Size(int64(rate)) + "/s"
-		if total > bytes {
-			s += ", about " + Span(time.Duration(float64(total-bytes)/rate*float64(time.Second))) + " left"
-		}
+	s += fmt.Sprintf(", %s rows, %s", Count(rows), Size(bytes))
+	if j.Rate > 0 {
+		s += ", " + Size(j.Rate) + "/s"
+	}
+	if j.Left > 0 {
+		s += ", about " + Span(j.Left) + " left"
 	}
 	return s
 }
 
-// NewProgress shows on w; tty tells whether that is a terminal of the given width.
-func NewProgress(w io.Writer, tty bool, width int, now func() time.Time) *Progress {
-	p := &Progress{out: w, now: now, shown: map[string]*bar{}, lines: map[string]*line{}}
-	if tty {
-		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(max(20, width)), mpb.WithRefreshRate(200*time.Millisecond))
+// NewProgress shows on w. With a height it is a terminal of that height and width.
+func NewProgress(w io.Writer, width, height int, now func() time.Time) *Progress {
+	p := &Progress{out: w, now: now, width: width, height: height, shown: map[string]*bar{}, busy: map[string][]Busy{}, lines: map[string]*line{}}
+	if height > 0 {
+		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(max(20, width)), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
 	}
 	return p
 }
@@ -123,6 +203,10 @@ func (p *Progress) Close() {
 	for _, b := range p.shown {
 		b.bar.Abort(true)
 	}
+	for _, b := range p.tables {
+		b.bar.Abort(true)
+	}
+	p.tables = nil
 	p.mu.Unlock()
 	if p.bars != nil {
 		p.bars.Wait()
@@ -143,12 +227,16 @@ func (p *Progress) Update(j JobProgress) {
 		return
 	}
 	p.headLocked(j)
+	p.busy[j.ID] = nil
 	for _, part := range j.Parts {
 		p.partLocked(j, part)
+		p.busy[j.ID] = append(p.busy[j.ID], part.Busy...)
 	}
+	p.tablesLocked()
 	if !j.Ended {
 		return
 	}
+	delete(p.busy, j.ID)
 	for key, b := range p.shown {
 		if len(key) > len(j.ID) && key[:len(j.ID)] == j.ID || key == j.ID {
 			b.bar.Abort(true)
@@ -175,7 +263,7 @@ func (p *Progress) headLocked(j JobProgress) {
 		p.shown[j.ID] = b
 	}
 	text := fmt.Sprintf("%s %s  %s", j.Title, Short(j.ID), j.State)
-	for _, s := range []string{j.Phase, p.lineLocked(j.ID).sums(j, p.now()), j.Message} {
+	for _, s := range []string{j.Phase, sums(j), j.Message} {
 		if s != "" {
 			text += ", " + s
 		}
@@ -185,41 +273,71 @@ func (p *Progress) headLocked(j JobProgress) {
 
 func (p *Progress) partLocked(j JobProgress, part Part) {
 	key := j.ID + "/" + part.Name
-	now := p.now()
 	b := p.shown[key]
 	if b == nil {
-		if len(p.shown) >= maxBars {
+		if len(p.shown) >= min(maxBars, p.height-1) {
 			return
 		}
-		b = &bar{drawn: now}
+		b = &bar{}
 		b.bar = p.bars.New(0, mpb.BarStyle(), mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name("  "+part.Name, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.get() }),
-				decor.Name("  "), decor.EwmaSpeed(decor.SizeB1024(0), "% .1f", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)))
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.get() })))
 		p.shown[key] = b
 	}
 	// A total that is passed would end the bar: estimates are stretched instead.
 	b.bar.SetTotal(max(part.Total, part.Bytes+1), false)
-	if part.Bytes != b.bar.Current() {
-		b.bar.EwmaSetCurrent(part.Bytes, max(now.Sub(b.drawn), time.Millisecond))
-		b.drawn = now
+	b.bar.SetCurrent(part.Bytes)
+	text := fmt.Sprintf("%s  %s rows  %s  %d/%d tables", part.Phase, Count(part.Rows), Size(part.Bytes), part.Tables, part.TablesTotal)
+	if part.IndexesTotal > 0 {
+		text += fmt.Sprintf("  %d/%d indexes", part.Indexes, part.IndexesTotal)
 	}
-	b.set(fmt.Sprintf("%s  %s rows  %d/%d tables", part.Phase, Count(part.Rows), part.Tables, part.TablesTotal))
+	b.set(text)
+}
+
+// tablesPriority puts the lines of tables below everything else.
+const tablesPriority = 1 << 20
+
+// tablesLocked shows the largest tables at work, as many as there is room for
+// below the bars.
+func (p *Progress) tablesLocked() {
+	var all []Busy
+	for _, busy := range p.busy {
+		all = append(all, busy...)
+	}
+	slices.SortStableFunc(all, func(a, b Busy) int { return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.Name, b.Name)) })
+	all = all[:min(len(all), maxTables, max(p.height-1-len(p.shown), 0))]
+	for len(p.tables) > len(all) {
+		p.tables[len(p.tables)-1].bar.Abort(true)
+		p.tables = p.tables[:len(p.tables)-1]
+	}
+	for i, t := range all {
+		if i == len(p.tables) {
+			b := &bar{}
+			b.bar = p.bars.New(0, mpb.NopStyle(), mpb.BarPriority(tablesPriority+i), mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.get() })))
+			p.tables = append(p.tables, b)
+		}
+		p.tables[i].set(within("    "+t.String(), p.width-1))
+	}
+}
+
+// within cuts a text to a number of letters.
+func within(s string, n int) string {
+	if r := []rune(s); len(r) > n && n > 1 {
+		return string(r[:n-1]) + "…"
+	}
+	return s
 }
 
 func (p *Progress) plainLocked(j JobProgress) {
 	now, l := p.now(), p.lineLocked(j.ID)
-	sums := l.sums(j, now)
 	state := j.State + "/" + j.Phase
 	if l.state == state && now.Sub(l.said) < plainEvery {
 		return
 	}
 	l.said, l.state = now, state
 	s := fmt.Sprintf("%s  %s %s: %s", now.Local().Format(time.TimeOnly), j.Title, Short(j.ID), j.State)
-	for _, more := range []string{j.Phase, sums} {
-		if more != "" {
-			s += ", " + more
-		}
+	if l := j.Line(); l != "" {
+		s += ", " + l
 	}
 	if j.Message != "" {
 		s += ": " + j.Message

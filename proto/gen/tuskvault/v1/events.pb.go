@@ -344,7 +344,7 @@ func (x *WatchRequest) GetIncludeProgress() bool {
 	return false
 }
 
-// WatchResponse is one event, or the news that some may be missing.
+// WatchResponse is one event, or says where they begin.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is.
@@ -353,6 +353,7 @@ type WatchResponse struct {
 	//
 	//	*WatchResponse_Event
 	//	*WatchResponse_Gap
+	//	*WatchResponse_Start
 	Message       isWatchResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -413,6 +414,15 @@ func (x *WatchResponse) GetGap() *EventGap {
 	return nil
 }
 
+func (x *WatchResponse) GetStart() *EventStart {
+	if x != nil {
+		if x, ok := x.Message.(*WatchResponse_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
 type isWatchResponse_Message interface {
 	isWatchResponse_Message()
 }
@@ -427,9 +437,63 @@ type WatchResponse_Gap struct {
 	Gap *EventGap `protobuf:"bytes,2,opt,name=gap,proto3,oneof"`
 }
 
+type WatchResponse_Start struct {
+	// The first message of every stream that follows.
+	Start *EventStart `protobuf:"bytes,3,opt,name=start,proto3,oneof"`
+}
+
 func (*WatchResponse_Event) isWatchResponse_Message() {}
 
 func (*WatchResponse_Gap) isWatchResponse_Message() {}
+
+func (*WatchResponse_Start) isWatchResponse_Message() {}
+
+// EventStart says where a stream begins, so that a caller that loses it before the first event
+// can go on there.
+type EventStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the event before the first one that is sent.
+	After         int64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventStart) Reset() {
+	*x = EventStart{}
+	mi := &file_tuskvault_v1_events_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventStart) ProtoMessage() {}
+
+func (x *EventStart) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_events_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventStart.ProtoReflect.Descriptor instead.
+func (*EventStart) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_events_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EventStart) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
 
 // EventGap says that events after the one asked for are gone: they were too many, or the
 // controller was restarted since. What they were about can still be listed.
@@ -447,7 +511,7 @@ type EventGap struct {
 
 func (x *EventGap) Reset() {
 	*x = EventGap{}
-	mi := &file_tuskvault_v1_events_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +523,7 @@ func (x *EventGap) String() string {
 func (*EventGap) ProtoMessage() {}
 
 func (x *EventGap) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_events_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +536,7 @@ func (x *EventGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
 func (*EventGap) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_events_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_v1_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EventGap) GetAfter() int64 {
@@ -521,11 +585,15 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\x05kinds\x18\x03 \x03(\x0e2\x17.tuskvault.v1.EventKindR\x05kinds\x12\x1a\n" +
 	"\bselector\x18\x04 \x01(\tR\bselector\x12)\n" +
 	"\x10include_progress\x18\x05 \x01(\bR\x0fincludeProgressB\b\n" +
-	"\x06_after\"s\n" +
+	"\x06_after\"\xa5\x01\n" +
 	"\rWatchResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.tuskvault.v1.EventH\x00R\x05event\x12*\n" +
-	"\x03gap\x18\x02 \x01(\v2\x16.tuskvault.v1.EventGapH\x00R\x03gapB\t\n" +
-	"\amessage\"N\n" +
+	"\x03gap\x18\x02 \x01(\v2\x16.tuskvault.v1.EventGapH\x00R\x03gap\x120\n" +
+	"\x05start\x18\x03 \x01(\v2\x18.tuskvault.v1.EventStartH\x00R\x05startB\t\n" +
+	"\amessage\"\"\n" +
+	"\n" +
+	"EventStart\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x03R\x05after\"N\n" +
 	"\bEventGap\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x16\n" +
@@ -564,32 +632,34 @@ func file_tuskvault_v1_events_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_tuskvault_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tuskvault_v1_events_proto_goTypes = []any{
 	(EventKind)(0),                // 0: tuskvault.v1.EventKind
 	(*Event)(nil),                 // 1: tuskvault.v1.Event
 	(*WatchRequest)(nil),          // 2: tuskvault.v1.WatchRequest
 	(*WatchResponse)(nil),         // 3: tuskvault.v1.WatchResponse
-	(*EventGap)(nil),              // 4: tuskvault.v1.EventGap
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(JobKind)(0),                  // 6: tuskvault.v1.JobKind
-	(*JobProgress)(nil),           // 7: tuskvault.v1.JobProgress
+	(*EventStart)(nil),            // 4: tuskvault.v1.EventStart
+	(*EventGap)(nil),              // 5: tuskvault.v1.EventGap
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(JobKind)(0),                  // 7: tuskvault.v1.JobKind
+	(*JobProgress)(nil),           // 8: tuskvault.v1.JobProgress
 }
 var file_tuskvault_v1_events_proto_depIdxs = []int32{
-	5, // 0: tuskvault.v1.Event.time:type_name -> google.protobuf.Timestamp
+	6, // 0: tuskvault.v1.Event.time:type_name -> google.protobuf.Timestamp
 	0, // 1: tuskvault.v1.Event.kind:type_name -> tuskvault.v1.EventKind
-	6, // 2: tuskvault.v1.Event.job_kind:type_name -> tuskvault.v1.JobKind
-	7, // 3: tuskvault.v1.Event.progress:type_name -> tuskvault.v1.JobProgress
+	7, // 2: tuskvault.v1.Event.job_kind:type_name -> tuskvault.v1.JobKind
+	8, // 3: tuskvault.v1.Event.progress:type_name -> tuskvault.v1.JobProgress
 	0, // 4: tuskvault.v1.WatchRequest.kinds:type_name -> tuskvault.v1.EventKind
 	1, // 5: tuskvault.v1.WatchResponse.event:type_name -> tuskvault.v1.Event
-	4, // 6: tuskvault.v1.WatchResponse.gap:type_name -> tuskvault.v1.EventGap
-	2, // 7: tuskvault.v1.EventService.Watch:input_type -> tuskvault.v1.WatchRequest
-	3, // 8: tuskvault.v1.EventService.Watch:output_type -> tuskvault.v1.WatchResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	5, // 6: tuskvault.v1.WatchResponse.gap:type_name -> tuskvault.v1.EventGap
+	4, // 7: tuskvault.v1.WatchResponse.start:type_name -> tuskvault.v1.EventStart
+	2, // 8: tuskvault.v1.EventService.Watch:input_type -> tuskvault.v1.WatchRequest
+	3, // 9: tuskvault.v1.EventService.Watch:output_type -> tuskvault.v1.WatchResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_events_proto_init() }
@@ -603,6 +673,7 @@ func file_tuskvault_v1_events_proto_init() {
 	file_tuskvault_v1_events_proto_msgTypes[2].OneofWrappers = []any{
 		(*WatchResponse_Event)(nil),
 		(*WatchResponse_Gap)(nil),
+		(*WatchResponse_Start)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -610,7 +681,7 @@ func file_tuskvault_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_events_proto_rawDesc), len(file_tuskvault_v1_events_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
