@@ -166,12 +166,13 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 	line := func(head, format string, args ...any) {
 		fmt.Fprintf(&b, "%-12s %s\n", head, fmt.Sprintf(format, args...))
 	}
-	// A plan that led to something is in the job's log; what it says against the
+	// A plan that led to something is in the job's log. What it says against the
 	// restore is not said twice.
-	planned := len(r.GetPlan()) > 0 && len(r.GetDatabases()) == 0
-	if planned {
+	told := j.GetDryRun() && len(r.GetPlan()) > 0
+	if len(r.GetDatabases()) == 0 {
 		for _, p := range r.GetPlan() {
 			fmt.Fprintln(&b, p)
+			told = told || strings.HasPrefix(p, "refused: ")
 		}
 	}
 	if s := r.GetStats(); s != nil && !j.GetDryRun() {
@@ -195,7 +196,9 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 		line("database", "%s: %s; %s tables, %s rows, %s in %s", name, state, print.Count(d.GetTables()), print.Count(d.GetRows()), print.Size(d.GetPlainBytes()), d.GetDuration().AsDuration().Round(100*time.Millisecond))
 	}
 	for _, p := range r.GetProblems() {
-		line("problem", "%s", problemText(p))
+		if !told {
+			line("problem", "%s", problemText(p))
+		}
 	}
 	return b.String()
 }
