@@ -259,6 +259,10 @@ problems:
 			continue
 		}
 		text := p.Object + ": " + p.Reason
+		// Another build of ICU has other versions of its collations, and that is said.
+		if r.from != r.to && strings.Contains(text, "texts may come in another order") {
+			continue
+		}
 		for _, words := range f.Problems {
 			if strings.Contains(text, words) {
 				said[words] = true

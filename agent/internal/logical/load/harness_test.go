@@ -277,6 +277,12 @@ func prepare(t *testing.T, s *pgtest.Server, m *memory, c *repo.Content, id repo
 	return p
 }
 
+// ofDatabases leaves out what is said of the server: that its minor version is an
+// old one, where it is.
+func ofDatabases(all []repo.Problem) []repo.Problem {
+	return slices.DeleteFunc(slices.Clone(all), func(p repo.Problem) bool { return p.Object == "server" })
+}
+
 // restoreAs restores one database under a new name, which must succeed, and
 // drops it at the end.
 func restoreAs(t *testing.T, s *pgtest.Server, m *memory, c *repo.Content, from, to string, change func(*job.Restore)) load.Outcome {
