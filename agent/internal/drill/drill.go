@@ -76,6 +76,9 @@ func (g *Ground) hold(ctx context.Context, j job.Job, d logical.Downloader, cont
 	if err != nil {
 		return err
 	}
+	if err := g.room(); err != nil {
+		return errors.Join(err, g.leave(f))
+	}
 	s := newServer(programs, f, j.ID.Short())
 	defer func() {
 		began := time.Now()
@@ -167,6 +170,14 @@ func (s *server) globals(ctx context.Context, content *repo.Content) error {
 	return nil
 }
 
+// room tells whether enough of the disk is free.
+func (g *Ground) room() error {
+	if free := host.Look(g.o.Base).FreeDiskBytes; free < g.o.MinFree {
+		return errNoRoom{free, g.o.MinFree}
+	}
+	return nil
+}
+
 // watch ends the drill when the server has ended by itself, or when the disk is
 // nearly full; proved tells that there is nothing more to watch.
 func (g *Ground) watch(ctx context.Context, s *server, proved <-chan struct{}) error {
@@ -181,8 +192,8 @@ func (g *Ground) watch(ctx context.Context, s *server, proved <-chan struct{}) e
 		case <-s.process.done:
 			return s.ended()
 		case <-tick.C:
-			if free := host.Look(g.o.Base).FreeDiskBytes; free < g.o.MinFree {
-				return errNoRoom{free, g.o.MinFree}
+			if err := g.room(); err != nil {
+				return err
 			}
 		}
 	}
