@@ -188,7 +188,7 @@ func TestADrillOfADamagedSnapshotFailsAndNamesTheTable(t *testing.T) {
 	}
 	refused(t, s, 7, []string{"FAILED", "harmed", "corrupt"}, "snapshot", "verify", id, "--wait")
 	nothingLeft(t, dir)
-	if r := reports(t, s, id); len(r) != 1 || r[0].Verdict != "failed" || r[0].Databases[0].TablesNotCompared == 0 {
+	if r := reports(t, s, id); len(r) != 1 || r[0].Verdict != "failed" || r[0].Databases[0].TablesDiffering == 0 {
 		t.Errorf("reports %+v", r)
 	}
 }

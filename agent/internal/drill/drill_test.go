@@ -156,7 +156,7 @@ func TestWhatIsNotAsItWasFailsTheDrillAndNamesTheTable(t *testing.T) {
 	}
 	r, rep = held(t, g, v.drill(nil))
 	d = of(rep, db)
-	if rep.Verdict != report.Failed || !d.Damaged || !strings.Contains(d.Reason, "public.b") || !strings.Contains(r.Err, "public.b") || r.Retryable {
+	if rep.Verdict != report.Failed || !d.Damaged || d.Differing != 1 || d.Equal != 2 || !strings.Contains(d.Reason, "public.b") || !strings.Contains(r.Err, "public.b") || r.Retryable {
 		t.Errorf("damage: %s, %+v", rep.Verdict, d)
 	}
 

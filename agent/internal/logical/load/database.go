@@ -128,11 +128,12 @@ func (r *restore) fill(ctx context.Context) error {
 	for _, w := range workers {
 		group.Go(func() error { return w.work(gctx) })
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
+	err = group.Wait()
 	if r.difference != nil {
-		return r.difference
+		return r.difference // what failed after it commonly failed because of it
+	}
+	if err != nil {
+		return err
 	}
 	if err := first.disableSubscriptions(ctx); err != nil {
 		return err
