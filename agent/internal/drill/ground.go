@@ -322,7 +322,7 @@ func makeField(base string, j job.Job, who owner) (_ *field, err error) {
 		return f, err
 	}
 	for _, dir := range []string{f.server, f.socket, filepath.Join(f.server, "tablespaces")} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !(long && dir == f.socket) {
+		if err := os.Mkdir(dir, 0o700); err != nil && (!long || dir != f.socket) {
 			return f, err
 		}
 		if err := who.give(dir); err != nil {
