@@ -256,7 +256,7 @@ func drillDatabaseText(b *strings.Builder, d *tuskvaultv1.DrillDatabase, whole b
 		return
 	}
 	if len(d.GetWork()) > 0 {
-		line("", "  session time: %s", phasesText(d.GetWork()))
+		line("", "  restore: %s (data, compare and indexes: sessions added up)", phasesText(d.GetWork()))
 	}
 	line("", "  locale %s", d.GetLocale())
 	for _, x := range d.GetExtensions() {

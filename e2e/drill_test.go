@@ -117,6 +117,7 @@ func TestADrillProvesASnapshotAndLeavesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "assertions.yaml")
 	must(t, os.WriteFile(file, []byte("- {database: "+other+", name: how many, sql: SELECT count(*) FROM t, expect: \"1000\"}\n"), 0o600))
 	out := ok(t, s, "snapshot", "verify", id, "--assert", other+": SELECT max(i) = 1000 FROM public.t; ", "--assert-file", file, "--wait")
+	t.Log(out)
 	says(t, "verify", out, "PASSED", "pg_amcheck: clean", "how many", "holds", "db1: chosen, the snapshot's own host")
 	nothingLeft(t, dir)
 	if strings.Contains(ok(t, s, "snapshot", "ls"), "never") {

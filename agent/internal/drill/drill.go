@@ -156,7 +156,7 @@ func (s *server) globals(ctx context.Context, content *repo.Content) error {
 		return err
 	}
 	for i, name := range spaces {
-		dir := filepath.Join(s.field.server, "tablespaces", fmt.Sprint(i+1))
+		dir := filepath.Join(s.field.dir, fmt.Sprintf("space-%d", i+1))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}

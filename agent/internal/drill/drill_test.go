@@ -28,7 +28,7 @@ import (
 // subscription, a database that lets nobody in and one that is read-only, and the
 // one that every server has already.
 func TestADrillOfAWholeInstancePasses(t *testing.T) {
-	s := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical"}})
+	s := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical", "autovacuum": "off"}})
 	space := filepath.Join(s.Dir, "space")
 	s.Exec(t, "postgres", "CREATE ROLE owner_of_it LOGIN PASSWORD 'secret'", "SET allow_in_place_tablespaces = on", "CREATE TABLESPACE inside LOCATION ''",
 		"CREATE DATABASE shop OWNER owner_of_it", "CREATE DATABASE closed", "CREATE TABLE in_postgres AS SELECT 1 AS i")
@@ -61,7 +61,7 @@ func TestADrillOfAWholeInstancePasses(t *testing.T) {
 		t.Fatalf("verdict %s: %s\n%+v", rep.Verdict, rep.Reason, rep.Databases)
 	}
 	shop := rep.Databases[slices.IndexFunc(rep.Databases, func(d report.Database) bool { return d.Name == "shop" })]
-	if shop.Equal != 3 || shop.Differing+shop.NotCompared != 0 || shop.Rows != 8002 || shop.DiskBytes < 1<<20 || len(shop.Work) != 3 || len(shop.Assertions) != 3 {
+	if shop.Equal != 3 || shop.Differing+shop.NotCompared != 0 || shop.Rows != 8002 || shop.DiskBytes < 1<<20 || len(shop.Work) != 5 || len(shop.Assertions) != 3 {
 		t.Errorf("shop %+v", shop)
 	}
 	if rep.Job == "" || rep.Snapshot != v.job.String() || rep.Host.ServerVersion/10000 != serverMajor(t, s) || rep.Ended.Before(rep.Started) || rep.TransferredBytes != 11 {
@@ -292,6 +292,9 @@ func TestWhereNoDrillCanBeHeldIsSaid(t *testing.T) {
 			t.Errorf("%s: nothing is refused beforehand", name)
 		}
 	}
+	if _, err := os.Stat(filepath.Join(s.Data, "d")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder was made in the data directory: %v", err)
+	}
 	if os.Geteuid() == 0 {
 		o := options(t, reachable(t), s, v)
 		closed := filepath.Join(filepath.Dir(o.Base), "closed")
@@ -377,6 +380,9 @@ func TestWhatAKilledAgentLeavesIsRemovedByTheNext(t *testing.T) {
 		_ = cmd.Wait() // it was killed
 		until(t, "the server has ended with its agent", func() bool { return len(running(t, parent)) == 0 })
 		base := filepath.Join(parent, "d")
+		if err := os.Chown(base, os.Geteuid(), os.Getegid()); err != nil { // we are not who was killed
+			t.Fatal(err)
+		}
 		if left, _ := filepath.Glob(filepath.Join(base, "drill-*", "mark")); len(left) != 1 {
 			t.Errorf("marks %v", left)
 		}
@@ -446,4 +452,23 @@ func TestHoldsADrillUntilItIsKilled(t *testing.T) {
 	}
 	r := drill.New(options(t, parent, s, v)).Execute(t.Context(), v.drill(nil), silent{})
 	t.Errorf("it ended: %+v", r)
+}
+
+func TestAFolderThatOthersCanWriteToIsNotUsed(t *testing.T) {
+	s := shared.Server(t)
+	o := options(t, reachable(t), s, nil)
+	if err := errors.Join(os.Mkdir(o.Base, 0o755), os.Chmod(o.Base, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if err := drill.New(o).Clear(); !errors.Is(err, errs.Denied) || !strings.Contains(err.Error(), "others can write") {
+		t.Errorf("clear: %v", err)
+	}
+	link := filepath.Join(filepath.Dir(o.Base), "link")
+	if err := errors.Join(os.Chmod(o.Base, 0o711), os.Symlink(o.Base, link)); err != nil {
+		t.Fatal(err)
+	}
+	o.Base = link
+	if err := drill.New(o).Clear(); !errors.Is(err, errs.Invalid) {
+		t.Errorf("clear of a link: %v", err)
+	}
 }

@@ -52,6 +52,9 @@ type Compared struct {
 	// index. Sessions work at the same time: together they may be more than the
 	// wall time.
 	Data, Compare, Build time.Duration
+	// Schema and Statistics are wall time: making the database with what comes
+	// before the rows, and gathering statistics.
+	Schema, Statistics time.Duration
 }
 
 // spend counts the time that a session spent on a node.
