@@ -1,14 +1,18 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/tuskvault/tuskvault/agent/internal/drill"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/agent/internal/session"
 	"github.com/tuskvault/tuskvault/internal/config"
@@ -71,11 +75,39 @@ func Doctor(ctx context.Context, c Config, report func(Check)) {
 			report(check)
 		}
 	}
+	for _, check := range checkDrills(ctx, c, dir) {
+		report(check)
+	}
 	for _, i := range c.instances() {
 		for _, check := range postgres.Doctor(ctx, i) {
 			report(Check{Name: i.Name + ": " + check.Name, Status: Status(check.Status), Detail: check.Detail, Fix: check.Fix})
 		}
 	}
+}
+
+// checkDrills tells whether drills can be held, where the configuration allows them.
+func checkDrills(ctx context.Context, c Config, dir string) []Check {
+	if !slices.Contains(c.Allow, session.AllowDrill) {
+		return nil
+	}
+	c.StateDir = cmp.Or(dir, c.StateDir, DefaultStateDir)
+	found := drill.New(drill.Options{Base: c.drillDir(), User: c.Drill.User, MinFree: int64(c.Drill.MinFree), ToolDirs: c.ToolDirs,
+		Instances: c.instances(), Log: zap.NewNop()}).Look(ctx)
+	if found.Refusal != "" {
+		return []Check{{Name: "drills", Status: Warn, Detail: found.Refusal, Fix: `mend that, or take "drill" out of allow:`}}
+	}
+	if len(found.Servers) == 0 {
+		return []Check{{Name: "drills", Status: Warn, Detail: "no server programs found", Fix: `install postgresql-NN here, or take "drill" out of allow:`}}
+	}
+	var all []Check
+	for _, s := range found.Servers {
+		check := Check{Name: "drills", Status: OK, Detail: fmt.Sprintf("PostgreSQL %s in %s, %d bytes free", s.Version, s.Folder, found.FreeDiskBytes)}
+		if s.Amcheck == "" {
+			check.Detail += ", no pg_amcheck"
+		}
+		all = append(all, check)
+	}
+	return all
 }
 
 // checkFolder looks at the state folder without making it: made by the wrong

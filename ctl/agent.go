@@ -18,7 +18,7 @@ import (
 
 func (a *app) agentCmd() *cobra.Command {
 	c := &cobra.Command{Use: "agent", Aliases: []string{"agents"}, Short: "Agents and the tokens with which they join"}
-	c.AddCommand(a.agentListCmd(), a.agentShowCmd(), a.agentLabelCmd(), a.agentRevokeCmd(), a.agentReplaceCmd(), a.tokenCmd())
+	c.AddCommand(a.agentListCmd(), a.agentShowCmd(), a.agentLabelCmd(), a.agentDrillsCmd(), a.agentRevokeCmd(), a.agentReplaceCmd(), a.tokenCmd())
 	return c
 }
 
@@ -88,12 +88,24 @@ func (a *app) agentText(r *tuskvaultv1.GetAgentResponse) string {
 	line("certificate", "expires %s", print.Time(g.GetCertificateExpireTime()))
 	line("may do", "%s", strings.Join(g.GetAllow(), ", "))
 	line("labels", "%s", labels(g.GetLabels()))
+	line("drills", "%s", drillRole(g))
 	if inv == nil {
 		return b.String()
 	}
 	line("host", "%s, %s, %d processors, %s of memory, %s free", inv.GetHostname(), inv.GetOperatingSystem(), inv.GetProcessors(), print.Size(inv.GetMemoryBytes()), print.Size(inv.GetFreeDiskBytes()))
 	for _, t := range inv.GetTools() {
 		line("tool", "%s %s at %s", t.GetName(), print.Version(t.GetVersionNum()), t.GetPath())
+	}
+	if d := inv.GetDrill(); d.GetRefusal() != "" {
+		line("", "cannot hold any: %s", d.GetRefusal())
+	} else if d != nil {
+		for _, s := range d.GetServers() {
+			amcheck := "pg_amcheck"
+			if !s.GetAmcheck() {
+				amcheck = "no pg_amcheck"
+			}
+			line("", "can with PostgreSQL %s in %s, %d extensions, %s; %s free", print.Version(s.GetVersionNum()), s.GetFolder(), len(s.GetExtensions()), amcheck, print.Size(d.GetFreeDiskBytes()))
+		}
 	}
 	for _, i := range inv.GetInstances() {
 		if !i.GetReachable() {
@@ -241,10 +253,10 @@ func (a *app) tokenListCmd() *cobra.Command {
 }
 
 // hintNotFound adds where to look when the thing named does not exist or is not unique.
-func hintNotFound(err error, look string) error {
+func hintNotFound(err error, look ...string) error {
 	switch errs.KindOf(err) {
 	case errs.NotFound, errs.Conflict:
-		return exit.Hint(err, look)
+		return exit.Hint(err, look...)
 	}
 	return err
 }

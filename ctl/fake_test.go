@@ -143,7 +143,8 @@ func (f *fake) ListInstances(_ context.Context, r *tuskvaultv1.ListInstancesRequ
 
 func (f *fake) ListSnapshots(context.Context, *tuskvaultv1.ListSnapshotsRequest) (*tuskvaultv1.ListSnapshotsResponse, error) {
 	return &tuskvaultv1.ListSnapshotsResponse{Snapshots: []*tuskvaultv1.Snapshot{
-		{Id: snapshotB, Instance: "db1/main", Kind: "logical", CommitTime: f.ago(time.Hour), Complete: true, Databases: 2, Rows: 1234567, PlainBytes: 5 << 30, StoredBytes: 1 << 20},
+		{Id: snapshotB, Instance: "db1/main", Kind: "logical", CommitTime: f.ago(time.Hour), Complete: true, Databases: 2, Rows: 1234567, PlainBytes: 5 << 30, StoredBytes: 1 << 20,
+			VerifyTime: f.ago(30 * time.Minute), LastDrillVerdict: "passed"},
 		{Id: snapshotA, Instance: "db1/main", Kind: "logical", CommitTime: f.ago(26 * time.Hour), Databases: 1},
 	}}, nil
 }
@@ -277,5 +278,6 @@ func (f *fake) WatchJob(r *tuskvaultv1.WatchJobRequest, s grpc.ServerStreamingSe
 		j.State, j.Message = tuskvaultv1.JobState_JOB_STATE_FAILED, "database shop: permission denied"
 		j.Result.Problems = []*tuskvaultv1.Problem{{Severity: tuskvaultv1.Severity_SEVERITY_ERROR, Database: "shop", Object: "public.secrets", Reason: "permission denied", Hint: "GRANT SELECT ON public.secrets TO tuskvault"}}
 	}
+	f.endDrill(j)
 	return s.Send(&tuskvaultv1.WatchJobResponse{Job: j})
 }

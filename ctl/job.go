@@ -131,6 +131,7 @@ func (a *app) jobText(j *tuskvaultv1.Job) string {
 	if j.GetSnapshotId() != "" {
 		line("snapshot", "%s", j.GetSnapshotId())
 	}
+	b.WriteString(placementText(j))
 	for _, t := range j.GetAttempts() {
 		line("attempt", "%d.%d on %s: %s, %s %s", t.GetRef().GetEpoch(), t.GetRef().GetCounter(), t.GetAgent(), t.GetState(), print.Time(t.GetStartTime()), t.GetError())
 	}
@@ -183,7 +184,13 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 		line("moved", "%s rows, %s; %s%s over the wire; agent's peak memory %s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()), chunks,
 			print.Size(s.GetTransferredBytes()), print.Size(s.GetPeakMemoryBytes()))
 	}
+	if d := r.GetDrill(); d != nil {
+		b.WriteString(a.drillText(d, true))
+	}
 	for _, d := range r.GetDatabases() {
+		if j.GetKind() == tuskvaultv1.JobKind_JOB_KIND_DRILL {
+			break // the report has them
+		}
 		name, state := d.GetDatabase(), "complete"
 		if d.GetTarget() != "" && d.GetTarget() != name {
 			name += " as " + d.GetTarget()

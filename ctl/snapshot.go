@@ -14,7 +14,7 @@ import (
 
 func (a *app) snapshotCmd() *cobra.Command {
 	c := &cobra.Command{Use: "snapshot", Aliases: []string{"snapshots"}, Short: "What backups have made"}
-	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd())
+	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd(), a.snapshotVerifyCmd(), a.snapshotReportsCmd())
 	return c
 }
 
@@ -33,11 +33,11 @@ func (a *app) snapshotListCmd() *cobra.Command {
 					return hintNotFound(err, `run "tuskctl instance ls"`)
 				}
 				t := &print.Table{Columns: []print.Column{{Head: "ID"}, {Head: "INSTANCE", Flex: true}, {Head: "AGE"}, {Head: "STATE"}, {Head: "DATABASES", Right: true}, {Head: "ROWS", Right: true},
-					{Head: "SIZE", Right: true}, {Head: "STORED", Right: true}, {Head: "TIME", Wide: true}, {Head: "KIND", Wide: true}, {Head: "POSTGRESQL", Wide: true}, {Head: "FULL ID", Wide: true}}}
+					{Head: "SIZE", Right: true}, {Head: "STORED", Right: true}, {Head: "VERIFIED", Right: true}, {Head: "TIME", Wide: true}, {Head: "KIND", Wide: true}, {Head: "POSTGRESQL", Wide: true}, {Head: "FULL ID", Wide: true}}}
 				var names []string
 				for _, s := range r.GetSnapshots() {
 					t.Row(print.Short(s.GetId()), s.GetInstance(), print.Ago(s.GetCommitTime(), a.now()), completeness(s.GetComplete()), fmt.Sprint(s.GetDatabases()), print.Count(s.GetRows()),
-						print.Size(s.GetPlainBytes()), print.Size(s.GetStoredBytes()), print.Time(s.GetCommitTime()), s.GetKind(), print.Version(s.GetServerVersionNum()), s.GetId())
+						print.Size(s.GetPlainBytes()), print.Size(s.GetStoredBytes()), a.verifiedText(s), print.Time(s.GetCommitTime()), s.GetKind(), print.Version(s.GetServerVersionNum()), s.GetId())
 					names = append(names, s.GetId())
 				}
 				return a.printer().Print(print.View{Message: r, Names: names, Table: t})
@@ -46,6 +46,22 @@ func (a *app) snapshotListCmd() *cobra.Command {
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label selector over the agents' labels")
 	c.Flags().IntVar(&limit, "limit", 10_000, "largest number of rows")
 	return c
+}
+
+// verifiedText is the age of the newest drill that proved the snapshot, else how
+// the newest drill ended.
+func (a *app) verifiedText(s *tuskvaultv1.Snapshot) string {
+	switch {
+	case s.GetLastDrillVerdict() == verdictFailed:
+		return strings.ToUpper(verdictFailed)
+	case s.GetVerifyTime() != nil:
+		return print.Ago(s.GetVerifyTime(), a.now())
+	case s.GetLastDrillVerdict() == "passed":
+		return "partly" // not all databases were asked for
+	case s.GetLastDrillVerdict() != "":
+		return s.GetLastDrillVerdict()
+	}
+	return "never"
 }
 
 func completeness(complete bool) string {
@@ -88,6 +104,9 @@ func (a *app) snapshotText(r *tuskvaultv1.GetSnapshotResponse) string {
 		for _, p := range d.GetProblems() {
 			line("", "  %s", problemText(p))
 		}
+	}
+	for _, d := range r.GetDrills() {
+		b.WriteString(a.drillText(d, false))
 	}
 	return b.String()
 }

@@ -145,6 +145,7 @@ func (a *app) printEnded(jobs []*tuskvaultv1.Job) error {
 		if j.GetSnapshotId() != "" && j.GetKind() == tuskvaultv1.JobKind_JOB_KIND_BACKUP {
 			fmt.Fprintf(&text, "%-12s %s\n", "snapshot", j.GetSnapshotId())
 		}
+		text.WriteString(placementText(j))
 		text.WriteString(a.resultText(j))
 	}
 	if err := a.printer().Print(print.View{Message: &tuskvaultv1.ListJobsResponse{Jobs: jobs}, Names: names, Text: text.String()}); err != nil {
@@ -163,6 +164,9 @@ func endError(j *tuskvaultv1.Job) error {
 		hints: []string{"the whole story: tuskctl job show " + print.Short(j.GetId()), "the agent's lines: tuskctl job logs " + print.Short(j.GetId())}}
 	if m := j.GetMessage(); m != "" {
 		e.message += ": " + m
+	}
+	if j.GetResult().GetDrill().GetVerdict() == verdictFailed {
+		return differenceError{e}
 	}
 	return e
 }

@@ -135,7 +135,7 @@ type Database struct {
 	Locale     string   `json:"locale"`
 	// Warnings are for people.
 	Warnings []string `json:"warnings"`
-	// Work is session time by kind of work.
+	// Work is time by kind of work: of several sessions together, except for schema and statistics.
 	Work []Phase `json:"work"`
 }
 

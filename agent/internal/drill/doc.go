@@ -8,8 +8,14 @@
 //
 //	BASE/lock                one agent works below a base
 //	BASE/drill-JOB-N/mark    written first: whose it is, and what runs there
-//	BASE/drill-JOB-N/pg/     belongs to the user of the server, mode 0700:
-//	                         data/ tablespaces/ socket/ log
+//	BASE/drill-JOB-N/log     what the server says
+//	BASE/drill-JOB-N/hba     who may connect
+//	BASE/drill-JOB-N/pg/     with data/ in it; this and the next two belong to the
+//	BASE/drill-JOB-N/socket/ user of the server and are of mode 0700
+//	BASE/drill-JOB-N/space-N/ a tablespace
+//
+// Where the agent is root and the server another's, nothing is ever written by
+// root into a folder of that other: a link in it could lead anywhere.
 //
 // In order: the folder and its mark, initdb, the server, the mark again with the
 // server's process, then databases one after the other, each dropped when it was

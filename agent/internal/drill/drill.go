@@ -76,6 +76,9 @@ func (g *Ground) hold(ctx context.Context, j job.Job, d logical.Downloader, cont
 	if err != nil {
 		return err
 	}
+	if err := g.room(); err != nil {
+		return errors.Join(err, g.leave(f))
+	}
 	s := newServer(programs, f, j.ID.Short())
 	defer func() {
 		began := time.Now()
@@ -153,7 +156,7 @@ func (s *server) globals(ctx context.Context, content *repo.Content) error {
 		return err
 	}
 	for i, name := range spaces {
-		dir := filepath.Join(s.field.server, "tablespaces", fmt.Sprint(i+1))
+		dir := filepath.Join(s.field.dir, fmt.Sprintf("space-%d", i+1))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
@@ -163,6 +166,14 @@ func (s *server) globals(ctx context.Context, content *repo.Content) error {
 		if err := c.Exec(ctx, "CREATE TABLESPACE "+name.Quote()+" LOCATION "+literal(dir)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// room tells whether enough of the disk is free.
+func (g *Ground) room() error {
+	if free := host.Look(g.o.Base).FreeDiskBytes; free < g.o.MinFree {
+		return errNoRoom{free, g.o.MinFree}
 	}
 	return nil
 }
@@ -181,8 +192,8 @@ func (g *Ground) watch(ctx context.Context, s *server, proved <-chan struct{}) e
 		case <-s.process.done:
 			return s.ended()
 		case <-tick.C:
-			if free := host.Look(g.o.Base).FreeDiskBytes; free < g.o.MinFree {
-				return errNoRoom{free, g.o.MinFree}
+			if err := g.room(); err != nil {
+				return err
 			}
 		}
 	}

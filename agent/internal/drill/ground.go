@@ -100,6 +100,9 @@ func (g *Ground) Clear() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err := ours(g.o.Base); err != nil {
+		return fmt.Errorf("look for leftovers of drills: %w", err)
+	}
 	if err := g.lockLocked(); err != nil {
 		return fmt.Errorf("look for leftovers of drills: %w", err)
 	}
@@ -184,8 +187,17 @@ func remove(dir string) error {
 		}
 	}
 	// The mark goes last: a crash before leaves it for the next try.
-	if err := os.RemoveAll(filepath.Join(dir, serverName)); err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		return err
+	}
+	for _, e := range entries {
+		if e.Name() == markName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(dir)
 }
@@ -225,7 +237,7 @@ func (g *Ground) Look(ctx context.Context) Inventory {
 
 // field is the folder of one drill.
 type field struct {
-	dir    string // root's or ours
+	dir    string // root's or ours, as all that is directly in it and not a folder
 	server string // the owner's
 	socket string // the owner's
 	who    owner
@@ -265,6 +277,10 @@ func (g *Ground) enter(ctx context.Context, j job.Job) (*field, error) {
 // makeBase makes and checks the base. Others may pass through it when the server
 // is another's, and see nothing of what is in it.
 func (g *Ground) makeBase(ctx context.Context, who owner) error {
+	// Before anything is made: it must not be made in somebody's data directory.
+	if err := checkPlace(ctx, g.o.Base, g.o.Instances); err != nil {
+		return err
+	}
 	mode := fs.FileMode(0o700)
 	if who.other {
 		mode = 0o711
@@ -276,10 +292,7 @@ func (g *Ground) makeBase(ctx context.Context, who owner) error {
 	} else if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make drill folder: %w", err)
 	}
-	if err := who.reaches(g.o.Base); err != nil {
-		return err
-	}
-	if err := checkPlace(ctx, g.o.Base, g.o.Instances); err != nil {
+	if err := errors.Join(ours(g.o.Base), who.reaches(g.o.Base)); err != nil {
 		return err
 	}
 	if err := g.lockLocked(); err != nil {
@@ -298,7 +311,7 @@ func makeField(base string, j job.Job, who owner) (_ *field, err error) {
 	}
 	f := &field{dir: filepath.Join(base, fmt.Sprintf("%s%s-%d", prefix, j.ID.Short(), j.Fence.Counter)), who: who,
 		mark: mark{Job: j.ID.String(), Attempt: j.Fence.String(), Created: time.Now()}}
-	f.server, f.socket = filepath.Join(f.dir, serverName), filepath.Join(f.dir, serverName, "socket")
+	f.server, f.socket = filepath.Join(f.dir, serverName), filepath.Join(f.dir, "socket")
 	mode := fs.FileMode(0o700)
 	if who.other {
 		mode = 0o711
@@ -321,8 +334,8 @@ func makeField(base string, j job.Job, who owner) (_ *field, err error) {
 	if err := errors.Join(os.Chmod(f.dir, mode), f.write()); err != nil {
 		return f, err
 	}
-	for _, dir := range []string{f.server, f.socket, filepath.Join(f.server, "tablespaces")} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !(long && dir == f.socket) {
+	for _, dir := range []string{f.server, f.socket} {
+		if err := os.Mkdir(dir, 0o700); err != nil && (!long || dir != f.socket) {
 			return f, err
 		}
 		if err := who.give(dir); err != nil {

@@ -65,6 +65,22 @@ func (o owner) give(path string) error {
 	return nil
 }
 
+// ours tells whether nobody else can put anything into a base.
+func ours(base string) error {
+	info, err := os.Lstat(base)
+	if err != nil {
+		return fmt.Errorf("drill folder: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("drill folder %s: it is no folder: %w", base, errs.Invalid)
+	case ok && int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("drill folder %s: others can write to it; it must belong to the agent's user and be of mode 0711 or less: %w", base, errs.Denied)
+	}
+	return nil
+}
+
 // reaches tells whether the owner can get to a folder: the server must, and each
 // folder above has to let it through.
 func (o owner) reaches(path string) error {

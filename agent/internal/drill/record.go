@@ -88,7 +88,7 @@ func take(out *report.Database, o load.Outcome) {
 		for _, w := range []struct {
 			name string
 			d    time.Duration
-		}{{"data", c.Data}, {"compare", c.Compare}, {"indexes and the rest", c.Build}} {
+		}{{"schema", c.Schema}, {"data", c.Data}, {"compare", c.Compare}, {"indexes and the rest", c.Build}, {"statistics", c.Statistics}} {
 			out.Work = append(out.Work, report.Phase{Name: w.name, Millis: w.d.Milliseconds()})
 		}
 	}

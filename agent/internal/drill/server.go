@@ -62,7 +62,7 @@ func (s *server) command(ctx context.Context, path string, args ...string) *exec
 func (s *server) init(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, initTime, fmt.Errorf("initdb did not end within %s: %w", initTime, errs.Timeout))
 	defer cancel()
-	file := filepath.Join(s.field.server, "password")
+	file := filepath.Join(s.field.dir, "password")
 	if err := os.WriteFile(file, []byte(s.password+"\n"), 0o600); err != nil {
 		return err
 	}
@@ -81,13 +81,15 @@ func (s *server) init(ctx context.Context) error {
 	if err := os.Remove(file); err != nil {
 		return err
 	}
-	hba := filepath.Join(s.field.data(), "pg_hba.conf")
 	text := fmt.Sprintf("local all %s scram-sha-256\nlocal all %s scram-sha-256\n", s.super, s.reader)
-	if err := os.WriteFile(hba, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(s.field.hba(), []byte(text), 0o600); err != nil {
 		return err
 	}
-	return s.field.who.give(hba)
+	return s.field.who.give(s.field.hba())
 }
+
+// hba says who may connect.
+func (f *field) hba() string { return filepath.Join(f.dir, "hba") }
 
 // start starts the server and waits until it answers.
 func (s *server) start(ctx context.Context, set setup) error {
@@ -98,7 +100,7 @@ func (s *server) start(ctx context.Context, set setup) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the child has its own
-	args := []string{"-D", s.field.data()}
+	args := []string{"-D", s.field.data(), "-c", "hba_file=" + s.field.hba()}
 	for _, o := range settings(set) {
 		args = append(args, "-c", o.name+"="+o.value)
 	}

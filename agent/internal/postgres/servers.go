@@ -53,7 +53,7 @@ func FindServers(ctx context.Context, dirs []string) []Server {
 			continue
 		}
 		seen[folder] = true
-		s := Server{Folder: folder, Version: t.Version, Libraries: configValue(ctx, folder, "--pkglibdir")}
+		s := Server{Folder: folder, Version: t.Version, Libraries: libraryFolder(ctx, folder)}
 		if tool := filepath.Join(folder, "pg_amcheck"); executable(tool) {
 			s.Amcheck = tool
 		}
@@ -80,10 +80,21 @@ func configValue(ctx context.Context, folder, flag string) string {
 	return string(bytes.TrimSpace(out))
 }
 
+// libraryFolder is where loadable modules are, "" when that is not known.
+func libraryFolder(ctx context.Context, folder string) string {
+	for _, dir := range []string{configValue(ctx, folder, "--pkglibdir"), filepath.Join(filepath.Dir(folder), "lib", "postgresql"), filepath.Join(filepath.Dir(folder), "lib")} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			return dir
+		}
+	}
+	return ""
+}
+
 // shareFolders are where the files of extensions may be, the surest first.
 func shareFolders(ctx context.Context, s Server) []string {
 	prefix := filepath.Dir(s.Folder)
-	return []string{configValue(ctx, s.Folder, "--sharedir"), filepath.Join("/usr/share/postgresql", filepath.Base(prefix)),
+	// The second is Debian's, wherever the whole was put: lib/postgresql/NN beside share/postgresql/NN.
+	return []string{configValue(ctx, s.Folder, "--sharedir"), filepath.Join(prefix, "../../../share/postgresql", filepath.Base(prefix)),
 		filepath.Join(prefix, "share", "postgresql"), filepath.Join(prefix, "share")}
 }
 

@@ -2,6 +2,7 @@ package load
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -19,7 +20,8 @@ type TableState byte
 
 // The states, the worst first.
 const (
-	// TableDiffers: it was read back and is not what the snapshot has.
+	// TableDiffers: its rows, as they arrived or as they were read back, are not
+	// what the manifest says, or cannot be had from the snapshot.
 	TableDiffers TableState = iota
 	// TableNotCompared: its rows are in the snapshot and were not read back.
 	TableNotCompared
@@ -50,6 +52,9 @@ type Compared struct {
 	// index. Sessions work at the same time: together they may be more than the
 	// wall time.
 	Data, Compare, Build time.Duration
+	// Schema and Statistics are wall time: making the database with what comes
+	// before the rows, and gathering statistics.
+	Schema, Statistics time.Duration
 }
 
 // spend counts the time that a session spent on a node.
@@ -66,17 +71,20 @@ func (r *restore) spend(n *node, d time.Duration) {
 	}
 }
 
-// fault notes which tables a node that failed was about. It tells whether the
-// restore goes on to the other tables: where everything is to be compared a
-// difference is found, kept for the end, and looked no further into.
-func (r *restore) fault(n *node, err error) (goOn bool) {
+// fault notes which tables a node that failed was about; of several faults of a
+// table the first stands. It tells whether the restore goes on to the other
+// tables: where everything is to be compared, a difference is kept for the end.
+func (r *restore) fault(ctx context.Context, n *node, err error) (goOn bool) {
+	if ctx.Err() != nil {
+		return false // it was ended for what another session found
+	}
 	tables := []*table{n.table}
 	if n.kind == nodeVerifyTree {
 		tables = n.tree.leaves
 	}
-	verify := n.kind == nodeVerify || n.kind == nodeVerifyTree
+	rows := n.kind == nodeRun || n.kind == nodeVerify || n.kind == nodeVerifyTree
 	// A difference is our own finding; damage that the server reports has its code.
-	differs := verify && errors.Is(err, errs.Corrupt) && postgres.Code(err) == ""
+	differs := rows && errors.Is(err, errs.Corrupt) && postgres.Code(err) == ""
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range tables {
@@ -90,7 +98,9 @@ func (r *restore) fault(n *node, err error) (goOn bool) {
 		if r.faults == nil {
 			r.faults = map[*table]TableResult{}
 		}
-		r.faults[t] = f
+		if _, ok := r.faults[t]; !ok {
+			r.faults[t] = f
+		}
 	}
 	if !differs || !r.o.CompareAll {
 		return false

@@ -112,6 +112,7 @@ func (r *restore) fill(ctx context.Context) error {
 	if err := r.buildGraph(ctx, first); err != nil {
 		return err
 	}
+	r.seen.Schema = time.Since(r.progress.started)
 	r.progress.set(job.PhaseData)
 	for range min(r.jobs, len(r.graph.nodes)) - 1 {
 		w, err := r.connect(ctx)
@@ -128,16 +129,20 @@ func (r *restore) fill(ctx context.Context) error {
 	for _, w := range workers {
 		group.Go(func() error { return w.work(gctx) })
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
+	err = group.Wait()
 	if r.difference != nil {
-		return r.difference
+		return r.difference // what failed after it commonly failed because of it
+	}
+	if err != nil {
+		return err
 	}
 	if err := first.disableSubscriptions(ctx); err != nil {
 		return err
 	}
-	return r.analyze(ctx, workers)
+	began := time.Now()
+	err = r.analyze(ctx, workers)
+	r.seen.Statistics = time.Since(began)
+	return err
 }
 
 // buildGraph reads from the new database how its tables hang together.

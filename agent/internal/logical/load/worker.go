@@ -48,7 +48,7 @@ func (w *worker) work(ctx context.Context) error {
 		late := err != nil && n.kind == nodeRun && ctx.Err() == nil && slices.Contains(lateCodes, postgres.Code(err))
 		if err != nil {
 			err = w.explain(n, err)
-			if !late && w.run.fault(n, err) {
+			if !late && w.run.fault(ctx, n, err) {
 				err = nil
 			}
 		}

@@ -518,7 +518,7 @@ type DrillDatabase struct {
 	Locale string `protobuf:"bytes,16,opt,name=locale,proto3" json:"locale,omitempty"`
 	// What a person should know; the first lines.
 	Warnings []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	// Session time by kind of work while restoring: several sessions at once add up to more than the wall time.
+	// Time by kind of work while restoring. Data, compare and indexes are sums over the sessions, which work at the same time.
 	Work          []*DrillPhase `protobuf:"bytes,18,rep,name=work,proto3" json:"work,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
