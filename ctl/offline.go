@@ -37,7 +37,7 @@ The store's index files are copied to a temporary folder (28 bytes a chunk: abou
 	s.StringVar(&f.store, "store", "", "URL of the store: file:///path or s3://BUCKET/PREFIX?endpoint=URL")
 	s.StringVar(&f.unlock, "unlock", "", "what opens it: env:NAME or file:PATH, of a key file's text or a passphrase")
 	s.StringVar(&f.dir, "temp-dir", "", "where to make the temporary folder (default: the system's)")
-	c.AddCommand(a.offlineSnapshotsCmd(f), a.offlineShowCmd(f), a.offlineExportCmd(f))
+	c.AddCommand(a.offlineSnapshotsCmd(f), a.offlineShowCmd(f), a.offlineCheckCmd(f), a.offlineExportCmd(f))
 	return c
 }
 

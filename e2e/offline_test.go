@@ -35,7 +35,7 @@ func aloneWith(t *testing.T, pg *pgtest.Server, s *harness.System, source, id, k
 	if out := ok(t, s, args("snapshots", "-o", "name")...); !strings.Contains(out, id) || strings.Count(out, "\n") != 2 {
 		t.Errorf("snapshots: %s", out)
 	}
-	if out := ok(t, s, args("snapshots")...); !strings.Contains(out, "main "+"") || !strings.Contains(out, "complete") {
+	if out := ok(t, s, args("snapshots")...); !strings.Contains(out, "main ") || !strings.Contains(out, "complete") {
 		t.Errorf("snapshots: %s", out)
 	}
 	var v struct {
@@ -58,6 +58,12 @@ func aloneWith(t *testing.T, pg *pgtest.Server, s *harness.System, source, id, k
 	same(t, pg, source, pg, restored)
 	same(t, pg, source, pg, loaded)
 	ok(t, s, args("export", "latest", "--all", "--output", filepath.Join(dir, "all"))...)
+
+	ok(t, s, args("check")...)
+	ok(t, s, args("check", "--read-data")...)
+	if out := ok(t, s, args("check", "--read-data", "--sample", "50%", "-o", "json")...); !strings.Contains(out, `"damaged": false`) {
+		t.Errorf("check: %s", out)
+	}
 
 	refused(t, s, 9, []string{folder, "already"}, args("export", id, "--database", source, "--output", folder)...)
 	refused(t, s, 3, []string{"nosuch"}, args("export", id, "--database", "nosuch", "--output", filepath.Join(dir, "x"))...)
@@ -95,6 +101,7 @@ func TestWithoutAControllerTheStoreAndTheKeyAreEnough(t *testing.T) {
 	for _, p := range packs(t, s) {
 		flip(t, p)
 	}
+	refused(t, s, 7, []string{"damaged: packs/", "hurts snapshot " + id[:8], "database " + source + ", shop."}, "offline", "--store", s.Store, "--unlock", "file:"+key, "check", "--read-data")
 	out := filepath.Join(t.TempDir(), "x")
 	refused(t, s, 7, []string{"corrupt", "pack"}, "offline", "--store", s.Store, "--unlock", "file:"+key, "export", id, "--database", source, "--output", out)
 	nothingAt(t, out)
