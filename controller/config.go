@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tuskvault/tuskvault/internal/blob/place"
 	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
@@ -95,7 +96,7 @@ func (c *Config) Validate() error {
 	_, _, err := net.SplitHostPort(c.Listen)
 	bad(err == nil, "listen: %q is not of the form HOST:PORT", c.Listen)
 	if c.Store != "" {
-		_, err = parseStore(c.Store)
+		_, err = place.Parse(c.Store)
 		bad(err == nil, "store: %v", err)
 	}
 	_, err = logging.ParseLevel(c.Log.Level)

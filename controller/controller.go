@@ -169,7 +169,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Manifests: api.NewManifests(w.repository), Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
+		Keys: keys, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
 		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
 			Store:     w.repository.Store().Features().Location,
 			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/access"
+	"github.com/tuskvault/tuskvault/internal/blob/place"
 	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/durable"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -221,12 +222,12 @@ func writeDecisions(c *Config) error {
 
 // sameFileSystem tells whether a folder and a local store are on one file system.
 func sameFileSystem(folder, store string) bool {
-	u, err := parseStore(store)
+	p, err := place.Parse(store)
 	if err != nil {
 		return false
 	}
 	var a, b syscall.Stat_t
-	return syscall.Stat(folder, &a) == nil && syscall.Stat(u.folder, &b) == nil && a.Dev == b.Dev
+	return syscall.Stat(folder, &a) == nil && syscall.Stat(p.Folder, &b) == nil && a.Dev == b.Dev
 }
 
 // lockFolder makes sure that one process at a time uses a state folder.

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 
+	"github.com/tuskvault/tuskvault/controller/internal/api"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
@@ -21,6 +22,14 @@ var (
 	_ ingest.Attempts = journal{}
 	_ ingest.Journal  = journal{}
 )
+
+// plains opens snapshots that the catalog knows where their chunks are read.
+type plains struct{ ingest *ingest.Server }
+
+// OpenPlain opens a snapshot.
+func (p plains) OpenPlain(ctx context.Context, s catalog.Snapshot) (api.Plain, error) {
+	return p.ingest.OpenPlain(ctx, ingest.SnapshotRef{ID: s.ID, Instance: s.Instance, Domain: s.Domain})
+}
 
 // Authorize gives the grant of an attempt.
 func (j journal) Authorize(ctx context.Context, agent repo.AgentID, id repo.JobID, fence repo.Fence) (ingest.Grant, error) {

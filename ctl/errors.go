@@ -32,7 +32,7 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[jobError](err); ok {
 		return exit.JobFailed
 	}
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, errDetached) || errors.Is(err, errInterrupted) {
 		return exit.Interrupted
 	}
 	return exit.Code(err)

@@ -14,7 +14,7 @@ import (
 
 func (a *app) snapshotCmd() *cobra.Command {
 	c := &cobra.Command{Use: "snapshot", Aliases: []string{"snapshots"}, Short: "What backups have made"}
-	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd(), a.snapshotVerifyCmd(), a.snapshotReportsCmd())
+	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd(), a.snapshotVerifyCmd(), a.snapshotReportsCmd(), a.snapshotExportCmd())
 	return c
 }
 
@@ -91,9 +91,13 @@ func (a *app) snapshotText(r *tuskvaultv1.GetSnapshotResponse) string {
 		fmt.Fprintf(&b, "%-12s %s\n", head, fmt.Sprintf(format, args...))
 	}
 	line("snapshot", "%s (%s, %s)", s.GetId(), s.GetKind(), completeness(s.GetComplete()))
-	line("instance", "%s, incarnation %d, PostgreSQL %s, system identifier %d", s.GetInstance(), s.GetIncarnation(), print.Version(s.GetServerVersionNum()), s.GetSystemIdentifier())
+	incarnation, stored := fmt.Sprintf(", incarnation %d", s.GetIncarnation()), "; stored for it: "+print.Size(s.GetStoredBytes())
+	if s.GetIncarnation() == 0 { // read from a store, which does not tell either
+		incarnation, stored = "", ""
+	}
+	line("instance", "%s%s, PostgreSQL %s, system identifier %d", s.GetInstance(), incarnation, print.Version(s.GetServerVersionNum()), s.GetSystemIdentifier())
 	line("taken", "%s to %s (%s ago)", print.Time(s.GetStartTime()), print.Time(s.GetCommitTime()), print.Ago(s.GetCommitTime(), a.now()))
-	line("size", "%s rows, %s; stored for it: %s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()), print.Size(s.GetStoredBytes()))
+	line("size", "%s rows, %s%s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()), stored)
 	line("globals", "%d roles; schema by %s", r.GetRoles(), r.GetDumpTool())
 	for _, p := range r.GetProblems() {
 		line("problem", "%s", problemText(p))

@@ -155,16 +155,12 @@ func (c *composer) between(id, root pgarchive.ID, members map[pgarchive.ID]bool,
 // must exist.
 func (c *composer) arrangeNames() {
 	named := map[pgarchive.ID]bool{} // TABLE DATA
-	var rows, others []*step
 	for _, s := range c.data {
 		if s.kind == stepRows && slices.ContainsFunc(s.columns, func(x column) bool { return strings.TrimSuffix(x.typ, "[]") == "regclass" }) {
 			named[s.entry.ID] = true
-			rows = append(rows, s)
-			continue
 		}
-		others = append(others, s)
 	}
-	if len(rows) == 0 {
+	if len(named) == 0 {
 		return
 	}
 	after := c.waitingFor(named)
@@ -196,13 +192,15 @@ func (c *composer) arrangeNames() {
 		}
 	}
 	b := c.barrier("indexes that rows may name are made", ids)
-	for _, s := range rows {
-		s.entry.Deps = append(s.entry.Deps, b.entry.ID)
+	// What waits for these rows (other rows, barriers of trees) comes behind too.
+	others, behind := partition(c.data, func(s *step) bool { return !named[s.entry.ID] && !after[s.entry.ID] })
+	for _, s := range behind {
+		if named[s.entry.ID] {
+			s.entry.Deps = append(s.entry.Deps, b.entry.ID)
+		}
 	}
-	// A barrier of a tree may wait for these rows: it comes behind them.
-	others, behind := partition(others, func(s *step) bool { return !after[s.entry.ID] })
 	c.data = others
-	c.post = slices.Concat(first, []*step{b}, rows, behind, rest)
+	c.post = slices.Concat(first, []*step{b}, behind, rest)
 }
 
 func partition(all []*step, first func(*step) bool) (yes, no []*step) {

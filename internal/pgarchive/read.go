@@ -57,7 +57,7 @@ func read(r io.Reader, format byte) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read schema archive: %w", err)
 	}
-	if err := a.link(); err != nil {
+	if err := a.Link(); err != nil {
 		return nil, fmt.Errorf("read schema archive: %w", err)
 	}
 	return a, nil
@@ -314,8 +314,10 @@ func (d *decoder) deps(e *Entry) {
 	}
 }
 
-// link indexes the entries by number and finds the section of those that have none.
-func (a *Archive) link() error {
+// Link indexes the entries by number and finds the section of those that have
+// none. Whoever makes an Archive or changes its entries calls it; Read has. Two
+// entries of one number are errs.Corrupt.
+func (a *Archive) Link() error {
 	a.byID = make(map[ID]*Entry, len(a.Entries))
 	for i := range a.Entries {
 		e := &a.Entries[i]

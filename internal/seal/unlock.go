@@ -23,6 +23,15 @@ type Unlocker interface {
 	Unwrap(wrapped, aad []byte) (MasterKey, error)
 }
 
+// ParseUnlocker reads a secret: the text of a key file, or anything else as a
+// passphrase.
+func ParseUnlocker(text string) (Unlocker, error) {
+	if k, err := ParseKeyFile([]byte(text)); err == nil {
+		return k, nil
+	}
+	return NewPassphrase(text)
+}
+
 // WrapKind says how a secret becomes the key that seals a master key.
 type WrapKind byte
 

@@ -87,6 +87,7 @@ type Deps struct {
 	Trail     Trail
 	Keys      Keys
 	Manifests Manifests
+	Plains    Plains
 	Conns     *Connections
 	Events    *event.Log
 	// Level changes the level of the controller's log.
@@ -104,7 +105,9 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	tuskvaultv1.RegisterEventServiceServer(r, &eventService{deps: d})
 	tuskvaultv1.RegisterFleetServiceServer(r, &fleetService{deps: d})
 	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
-	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})
+	manifests := newManifestCache(d.Manifests)
+	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: manifests})
+	tuskvaultv1.RegisterExportServiceServer(r, &exportService{deps: d, cache: manifests, open: make(chan struct{}, maxExports)})
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 

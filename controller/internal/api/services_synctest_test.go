@@ -21,20 +21,25 @@ import (
 // putSnapshot makes a real snapshot of the instance, with one table a name.
 func (w *world) putSnapshot(i catalog.Instance, committed time.Time, complete bool, tables ...string) catalog.Snapshot {
 	w.t.Helper()
+	shop := repo.Database{Name: "shop", OID: 5, State: repo.DatabaseComplete, Encoding: "UTF8", Time: committed,
+		Archive: &repo.Archive{Tool: 150018, FormatVersion: "1.14"}}
+	for n, name := range tables {
+		shop.Tables = append(shop.Tables, repo.Table{OID: uint32(100 + n), Schema: "public", Name: pg.Name(name)})
+	}
+	return w.putContent(i, committed, complete, &repo.References{}, &repo.Logical{Databases: []repo.Database{shop}})
+}
+
+// putContent makes a snapshot of anything.
+func (w *world) putContent(i catalog.Instance, committed time.Time, complete bool, refs *repo.References, logical *repo.Logical) catalog.Snapshot {
+	w.t.Helper()
 	ctx := w.t.Context()
 	domain, err := w.repository.Domain(ctx, i.Domain)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	id := repo.NewID()
-	shop := repo.Database{Name: "shop", OID: 5, State: repo.DatabaseComplete, Encoding: "UTF8", Time: committed,
-		Archive: &repo.Archive{Tool: 150018, FormatVersion: "1.14"}}
-	for n, name := range tables {
-		shop.Tables = append(shop.Tables, repo.Table{OID: uint32(100 + n), Schema: "public", Name: pg.Name(name)})
-	}
-	content := &repo.Content{Kind: repo.KindLogical, Started: committed.Add(-time.Minute), Finished: committed,
-		Logical: &repo.Logical{Databases: []repo.Database{shop}}}
-	references, err := repo.SealReferences(&repo.References{}, domain.Keys().Refs(), i.Domain, id)
+	content := &repo.Content{Kind: repo.KindLogical, Started: committed.Add(-time.Minute), Finished: committed, Logical: logical}
+	references, err := repo.SealReferences(refs, domain.Keys().Refs(), i.Domain, id)
 	if err != nil {
 		w.t.Fatal(err)
 	}

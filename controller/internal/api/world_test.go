@@ -53,6 +53,7 @@ type world struct {
 	listener   *bufconn.Listener
 	level      *fakeLevel
 	events     *event.Log
+	plains     *fakePlains
 	witness    catalog.Witness
 	stop       context.CancelFunc
 }
@@ -85,7 +86,7 @@ func (c *counting) Update(ctx context.Context, class catalog.Class, fn func(*cat
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zapLevel))
-	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}, events: event.New(time.Now(), 100)}
+	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}, plains: &fakePlains{}, events: event.New(time.Now(), 100)}
 	ctx, stop := context.WithCancel(t.Context())
 	w.stop = stop
 	must := func(err error) {
@@ -115,7 +116,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Manifests: api.NewManifests(w.repository), Conns: w.conns, Events: w.events, Level: w.level, Log: log,
+		Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log,
 		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
 	tuskvaultv1.RegisterChunkServiceServer(server, tuskvaultv1.UnimplementedChunkServiceServer{})
 	healthv1.RegisterHealthServer(server, health.NewServer())

@@ -149,13 +149,17 @@ func (d *download) run(ctx context.Context, wantSnapshot bool) error {
 		}
 	})
 	err = group.Wait()
-	// What was read ahead and never sent gives its memory back. plan has closed the
-	// channel, and every read ends soon after ctx.
+	d.drain()
+	return err
+}
+
+// drain gives the memory of what was read ahead and never sent back. plan has
+// closed the channel, and every read ends soon after its context.
+func (d *download) drain() {
 	for g := range d.segments {
 		<-g.read
 		d.release(g)
 	}
-	return err
 }
 
 // receive takes ranges and credit until the agent has no more.

@@ -62,6 +62,17 @@ func Create(path string) (*Store, error) {
 // Sweep). A folder that does not exist is errs.NotFound: an unmounted disk must
 // not turn into an empty store.
 func Open(path string) (*Store, error) {
+	s, err := OpenReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	// What cannot be swept (a read-only store) does no harm: it is no object.
+	_, _ = s.sweep(s.root, foldersAtOpen, func() error { return nil })
+	return s, nil
+}
+
+// OpenReadOnly is Open that changes nothing in the folder.
+func OpenReadOnly(path string) (*Store, error) {
 	root, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open store folder %s: %w", path, err)
@@ -73,10 +84,7 @@ func Open(path string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open store folder %s: it is no folder: %w", root, errs.Invalid)
 	}
-	s := &Store{root: root, self: info, sync: syncFile, durable: map[string]struct{}{}}
-	// What cannot be swept (a read-only store) does no harm: it is no object.
-	_, _ = s.sweep(root, foldersAtOpen, func() error { return nil })
-	return s, nil
+	return &Store{root: root, self: info, sync: syncFile, durable: map[string]struct{}{}}, nil
 }
 
 // Path is the store's folder.

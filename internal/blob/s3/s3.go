@@ -44,6 +44,32 @@ var _ blob.Store = (*Store)(nil)
 // without sufficient credentials, errs.Unsupported for a service whose creates
 // are not atomic or whose reads are stale, errs.Unavailable for what may pass.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	s, err := open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prove(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open store %s: %w", s.location, err)
+	}
+	return s, nil
+}
+
+// OpenReadOnly is Open for somebody who only reads: it looks whether the bucket
+// can be listed, and tries nothing out.
+func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
+	s, err := open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.reach(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open store %s: %w", s.location, err)
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, c Config) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -52,10 +78,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		s.stall = standardStall
 	}
 	if err := s.connect(ctx, c); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", s.location, err)
-	}
-	if err := s.prove(ctx); err != nil {
-		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", s.location, err)
 	}
 	return s, nil
