@@ -486,6 +486,27 @@ func TestSelectionsThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 }
 
+func TestADatabaseWhoseBackupFailedIsToldOfAndDoesNotHideOthers(t *testing.T) {
+	m := &memory{}
+	c := m.usual()
+	c.Logical.Databases = append(c.Logical.Databases, repo.Database{Name: "bad", OID: 2, State: repo.DatabaseFailed})
+	all := func(o *export.Options) { o.Database, o.All = "", true }
+	path, _, err := run(t, m, c, all)
+	if !errors.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "database bad") {
+		t.Errorf("%v", err)
+	}
+	nothing(t, filepath.Dir(path))
+	path, r, err := run(t, m, c, func(o *export.Options) { all(o); o.KeepGoing = true })
+	if !errors.Is(err, errs.Corrupt) || len(r.Problems) != 1 || len(r.Databases) != 1 {
+		t.Errorf("keep going: %v, %+v", err, r)
+	}
+	for _, name := range []string{"globals.sql", "create.sql", "settings.sql", "manifest.json", "README", "databases/app.sql"} {
+		if text, err := os.ReadFile(filepath.Join(path, name)); err != nil || name == "README" && !strings.Contains(string(text), "NOT EXPORTED: database bad") {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+	}
+}
+
 func TestProgressIsToldUpToTheEnd(t *testing.T) {
 	m := &memory{}
 	var last export.Progress

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -39,7 +40,7 @@ func (r *run) instance(ctx context.Context, path string) error {
 		if d.State == repo.DatabaseFailed {
 			r.report.Problems = append(r.report.Problems, Problem{d.Name.Display(), "database", "its backup failed: there is nothing of it in the snapshot"})
 			if !r.KeepGoing {
-				return fmt.Errorf("database %s: its backup failed, there is nothing of it in the snapshot: %w", d.Name.Display(), errDamaged)
+				return fmt.Errorf("database %s: its backup failed, there is nothing of it in the snapshot (export the others by keeping going): %w", d.Name.Display(), errs.NotFound)
 			}
 			continue
 		}

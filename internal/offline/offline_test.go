@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,9 +209,10 @@ func (w *world) want(got []string, rows []frame) {
 func (w *world) rows(seed uint64, n int) (rows []frame) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	for i := range n {
-		plain := make([]byte, 1+random.IntN(60_000))
-		for j := range plain {
-			plain[j] = byte('a' + random.IntN(26))
+		// Words that no compression makes small, of all lengths up to some 30 KB.
+		var plain []byte
+		for range random.IntN(2000) {
+			plain = strconv.AppendUint(plain, random.Uint64(), 36)
 		}
 		rows = append(rows, w.frame(seal.KindRowsText, fmt.Appendf(nil, "%d\t%s\n", i, plain)))
 	}
@@ -244,7 +246,7 @@ func TestChunksAreFoundWhateverTheIndexSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			rows := w.rows(1, 300)
+			rows := w.rows(1, 200)
 			job, list := w.snapshot(repo.NewID(), time.Now(), true, rows)
 			w.pack(rows[:100]...)
 			w.pack(append(rows[150:], list)...)
