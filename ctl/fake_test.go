@@ -183,7 +183,8 @@ func (f *fake) StartBackup(_ context.Context, r *tuskvaultv1.StartBackupRequest)
 func (f *fake) StartRestore(_ context.Context, r *tuskvaultv1.StartRestoreRequest) (*tuskvaultv1.StartRestoreResponse, error) {
 	j := f.start(r.GetRequestId(), r.GetTargetInstance(), tuskvaultv1.JobKind_JOB_KIND_RESTORE)
 	j.DryRun, j.SnapshotId = r.GetDryRun(), snapshotB
-	j.Restore = &tuskvaultv1.RestoreWork{Databases: r.GetDatabases(), Replace: r.GetReplace()}
+	j.Restore = &tuskvaultv1.RestoreWork{Databases: r.GetDatabases(), Replace: r.GetReplace(), Schemas: r.GetSchemas(), Tables: r.GetTables(), Sections: r.GetSections(),
+		RoleMap: r.GetRoleMap(), TablespaceMap: r.GetTablespaceMap(), Live: r.GetLive(), LiveSchema: r.GetLiveSchema(), SkipDamaged: r.GetSkipDamaged()}
 	return &tuskvaultv1.StartRestoreResponse{Job: j}, nil
 }
 

@@ -195,7 +195,9 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 		if d.GetTarget() != "" && d.GetTarget() != name {
 			name += " as " + d.GetTarget()
 		}
-		if !d.GetComplete() {
+		if !d.GetComplete() && d.GetError() == "" {
+			state = fmt.Sprintf("incomplete: tables were left empty; %s tables compared and equal", print.Count(d.GetTablesVerified()))
+		} else if !d.GetComplete() {
 			state = "failed: " + d.GetError()
 		} else {
 			state += comparedText(d)

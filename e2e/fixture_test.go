@@ -182,3 +182,16 @@ func value(t *testing.T, url, query string) string {
 	}
 	return string(r.Rows[0][0])
 }
+
+// holding runs statements in a session of its own, which lives until the result
+// is called.
+func holding(t *testing.T, pg *pgtest.Server, database, statements string) (release func()) {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), pg.URL(database))
+	must(t, err)
+	_, err = c.Exec(t.Context(), statements).ReadAll()
+	must(t, err)
+	release = func() { _ = c.Close(context.WithoutCancel(t.Context())) } // a second time does nothing
+	t.Cleanup(release)
+	return release
+}

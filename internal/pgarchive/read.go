@@ -314,6 +314,18 @@ func (d *decoder) deps(e *Entry) {
 	}
 }
 
+// With gives an archive with the same head and other entries, for example some
+// of them, or rewritten ones. It keeps entries. An error is Corrupt: a number
+// is there twice.
+func (a *Archive) With(entries []Entry) (*Archive, error) {
+	b := *a
+	b.Entries = entries
+	if err := b.Link(); err != nil {
+		return nil, err
+	}
+	return &b, nil
+}
+
 // Link indexes the entries by number and finds the section of those that have
 // none. Whoever makes an Archive or changes its entries calls it; Read has. Two
 // entries of one number are errs.Corrupt.

@@ -7,6 +7,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,6 +157,23 @@ type Restore struct {
 	// restores; both 0 when there were none. For the plan's estimate only.
 	PastBytesPerSecond int64
 	PastRestores       int
+	// Schemas and Tables are patterns, as psql reads them; both empty means whole databases.
+	Schemas, Tables []string
+	// Sections wanted; none means all.
+	Sections []Section
+	// Roles and Tablespaces stand for others at the target.
+	Roles, Tablespaces []Mapping
+	// Live brings tables into a database that exists and is in use: into a side
+	// schema or, with Replace, in place of the rows there.
+	Live bool
+	// LiveSchema is the side schema of a live restore; empty chooses a name.
+	LiveSchema string
+	// SkipDamaged leaves tables empty whose chunks are missing or damaged.
+	SkipDamaged bool
+	// OverwritePasswords sets the passwords of roles that exist; needs Globals.
+	OverwritePasswords bool
+	// GlobalsOnly restores roles and no database; needs Globals.
+	GlobalsOnly bool
 }
 
 // Drill says which snapshot to prove, and what must hold.
@@ -187,11 +205,33 @@ type Assertion struct {
 	Expect string
 }
 
-// Mapping names one database to restore, in display form.
+// Selective tells whether less than whole databases is asked for.
+func (r Restore) Selective() bool { return len(r.Schemas)+len(r.Tables) > 0 }
+
+// Wants tells whether a section is asked for.
+func (r Restore) Wants(s Section) bool {
+	return len(r.Sections) == 0 || slices.Contains(r.Sections, s)
+}
+
+// Section is a part of a database that can be restored by itself.
+type Section int
+
+// The sections.
+const (
+	// PreData is schemas, types, functions, tables without rows, views.
+	PreData Section = iota + 1
+	// Data is rows, values of sequences, large objects.
+	Data
+	// PostData is indexes, constraints, triggers, rules, policies, publications.
+	PostData
+)
+
+// Mapping gives a name of the snapshot another one at the target, in display form.
 type Mapping struct {
 	// Source is the name in the snapshot.
 	Source string
-	// Target is the name to create; empty means the same.
+	// Target is the name at the target. Of a database empty means the same, of a
+	// tablespace the database's own.
 	Target string
 }
 

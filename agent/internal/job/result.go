@@ -33,6 +33,7 @@ const (
 	PhaseStatistics = "statistics"
 	PhaseAmcheck    = "amcheck"
 	PhaseAssertions = "assertions"
+	PhaseReplacing  = "replacing" // of rows in use
 	PhaseDone       = "done"
 	PhaseFailed     = "failed"
 )

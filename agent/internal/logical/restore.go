@@ -2,6 +2,7 @@ package logical
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -23,8 +24,8 @@ import (
 type Downloader interface {
 	// Snapshot gives the whole snapshot object; it comes first.
 	Snapshot(ctx context.Context) ([]byte, error)
-	// List gives the plaintext of a chunk list.
-	List(ctx context.Context, i uint32) ([]byte, error)
+	// Missing gives the positions of missing chunks in a chunk list, in order.
+	Missing(ctx context.Context, i uint32) ([]uint32, error)
 	// Stream gives chunks in order, opened and verified.
 	Stream(ctx context.Context, spans []repo.Span) iter.Seq2[transfer.Chunk, error]
 	// Fetched counts the sealed bytes received so far.
@@ -82,7 +83,7 @@ func restore(ctx context.Context, j job.Job, r job.Reporter, instances Instances
 	failed.Stats, failed.Databases, failed.Plan, failed.Problems = result.Stats, result.Databases, result.Plan, result.Problems
 	// Another attempt would find the databases that are in place, in its way.
 	for _, db := range result.Databases {
-		failed.Retryable = failed.Retryable && (!db.Complete || j.Restore.Replace)
+		failed.Retryable = failed.Retryable && (!db.Complete || j.Restore.Replace || j.Restore.Live)
 	}
 	if hint := postgres.Hint(err); hint != "" && len(failed.Problems) == 0 {
 		failed.Problems = []repo.Problem{{Severity: "error", Object: cfg.String(), Reason: err.Error(), Hint: hint}}
@@ -96,7 +97,7 @@ func restoreFrom(ctx context.Context, j job.Job, r job.Reporter, cfg postgres.Co
 		return job.Result{}, err
 	}
 	planned, err := load.Prepare(ctx, load.Options{
-		Config: cfg, Source: &source{Downloader: d, checked: map[uint32]bool{}}, Reporter: r, Transferred: d.Fetched, Memory: hostMemory(),
+		Config: cfg, Source: &source{Downloader: d, lists: map[uint32]checkedList{}}, Reporter: r, Transferred: d.Fetched, Memory: hostMemory(),
 	}, content, j.ID, *j.Restore)
 	if err != nil {
 		return job.Result{}, fmt.Errorf("restore snapshot %s: %w", j.Restore.Snapshot.Short(), err)
@@ -140,7 +141,15 @@ func openSnapshot(ctx context.Context, j job.Job, d Downloader) (*repo.Content, 
 // source gives a snapshot's streams to package load.
 type source struct {
 	Downloader
-	checked map[uint32]bool // lists that were read; Check is for one goroutine
+	// lists that were read, with their missing chunks or what is wrong with them;
+	// Check is for one goroutine.
+	lists map[uint32]checkedList
+}
+
+// checkedList is what is known of a list.
+type checkedList struct {
+	missing []uint32
+	err     error
 }
 
 // Stream gives the chunks of a stream.
@@ -155,17 +164,30 @@ func (s *source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chun
 	}
 }
 
-// Check reads the lists of a stream. Each list is read once, whatever the
-// number of streams in it.
+// Check reads the lists of a stream and asks which of their chunks are missing.
+// Each list is read once, whatever the number of streams in it.
 func (s *source) Check(ctx context.Context, st repo.Stream) error {
 	for _, span := range st.Spans {
-		if s.checked[span.List] {
-			continue
+		l, ok := s.lists[span.List]
+		if !ok {
+			l.missing, l.err = s.Missing(ctx, span.List)
+			if l.err != nil && !errors.Is(l.err, errs.Corrupt) {
+				return l.err
+			}
+			s.lists[span.List] = l
 		}
-		if _, err := s.List(ctx, span.List); err != nil {
-			return fmt.Errorf("chunk list %d: %w", span.List, err)
+		if l.err != nil {
+			return fmt.Errorf("chunk list %d: %w", span.List, l.err)
 		}
-		s.checked[span.List] = true
+		n := 0
+		for _, at := range l.missing {
+			if at >= span.First && at-span.First < span.Count {
+				n++
+			}
+		}
+		if n > 0 {
+			return fmt.Errorf("chunk list %d: %d of %d chunks are in no pack of the store: %w", span.List, n, span.Count, errs.Corrupt)
+		}
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type vault struct {
 	object  []byte
 	refs    *repo.References
 	streams int
+	damaged seal.Name // a chunk that is there and cannot be opened
 }
 
 func newVault(t *testing.T) *vault {
@@ -116,6 +117,21 @@ func (d downloads) List(_ context.Context, i uint32) ([]byte, error) {
 	return plain, nil
 }
 
+func (d downloads) Missing(ctx context.Context, i uint32) ([]uint32, error) {
+	plain, err := d.List(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := repo.DecodeList(plain)
+	var missing []uint32
+	for at, e := range entries {
+		if _, ok := d.chunks[e.Name]; !ok {
+			missing = append(missing, uint32(at))
+		}
+	}
+	return missing, err
+}
+
 func (d downloads) Stream(ctx context.Context, spans []repo.Span) iter.Seq2[transfer.Chunk, error] {
 	return func(yield func(transfer.Chunk, error) bool) {
 		for _, span := range spans {
@@ -133,7 +149,7 @@ func (d downloads) Stream(ctx context.Context, spans []repo.Span) iter.Seq2[tran
 				d.mu.Lock()
 				plain, ok := d.chunks[e.Name]
 				d.mu.Unlock()
-				if !ok {
+				if !ok || e.Name == d.damaged {
 					yield(transfer.Chunk{}, fmt.Errorf("chunk %d of list %d: %w", i, span.List, errs.Corrupt))
 					return
 				}
@@ -230,7 +246,8 @@ func TestARestoreThatCannotBeDoneSaysWhy(t *testing.T) {
 		"a damaged object":           {func(v *vault, _ *job.Job) { v.object = bytes.Clone(v.object); v.object[len(v.object)/2] ^= 1 }, []string{"corrupt"}},
 		"no key of the epoch":        {func(_ *vault, j *job.Job) { j.Grant.SealKeys = nil }, []string{"no key of epoch"}},
 		"a damaged list":             {func(v *vault, _ *job.Job) { delete(v.chunks, list) }, []string{"database " + db, "list", "corrupt"}},
-		"a damaged chunk of a table": {func(v *vault, _ *job.Job) { delete(v.chunks, entries[table.First].Name) }, []string{"load table public.t", "corrupt", "was dropped"}},
+		"a missing chunk of a table": {func(v *vault, _ *job.Job) { delete(v.chunks, entries[table.First].Name) }, []string{"table public.t", "rows cannot be read whole", "1 of", "in no pack", "corrupt"}},
+		"a damaged chunk of a table": {func(v *vault, _ *job.Job) { v.damaged = entries[table.First].Name }, []string{"load table public.t", "corrupt", "was dropped"}},
 		"no such database":           {func(_ *vault, j *job.Job) { j.Restore.Databases[0].Source = "nope" }, []string{"database nope", "no database of that name"}},
 		"not a restore":              {func(_ *vault, j *job.Job) { j.Restore = nil }, []string{"is none"}},
 	} {

@@ -16,4 +16,6 @@ func OpenSnapshot(ctx context.Context, snapshot repo.JobID, grant job.Grant, d D
 
 // NewSource gives a snapshot's streams to package load. Lists are checked once
 // for as long as the source lives.
-func NewSource(d Downloader) load.Source { return &source{Downloader: d, checked: map[uint32]bool{}} }
+func NewSource(d Downloader) load.Source {
+	return &source{Downloader: d, lists: map[uint32]checkedList{}}
+}

@@ -215,6 +215,10 @@ func TestTheAgentsOwnListDecidesWhatItTakes(t *testing.T) {
 		{"restore of globals not by default", nil, &tuskvaultv1.RestoreWork{Globals: true}, "restore-globals"},
 		{"replace if listed", []string{"restore-replace"}, &tuskvaultv1.RestoreWork{Replace: true}, ""},
 		{"globals if listed", []string{"restore-new", "restore-globals"}, &tuskvaultv1.RestoreWork{Globals: true}, ""},
+		{"live beside", []string{"restore-new"}, &tuskvaultv1.RestoreWork{Live: true, Tables: []string{"t"}}, ""},
+		{"live in place", []string{"restore-new"}, &tuskvaultv1.RestoreWork{Live: true, Replace: true, Tables: []string{"t"}}, "restore-replace"},
+		{"live in place if listed", []string{"restore-replace"}, &tuskvaultv1.RestoreWork{Live: true, Replace: true, Tables: []string{"t"}}, ""},
+		{"passwords of roles that exist", []string{"restore-new", "restore-globals"}, &tuskvaultv1.RestoreWork{Globals: true, OverwritePasswords: true}, "restore-replace"},
 		{"globals alone do not let restore", []string{"restore-globals"}, &tuskvaultv1.RestoreWork{Globals: true}, "restore-new"},
 		{"nothing with an empty list", []string{}, nil, "backup"},
 	}

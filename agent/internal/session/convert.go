@@ -116,6 +116,16 @@ func restoreFromWire(m *tuskvaultv1.RestoreWork) (*job.Restore, error) {
 	for _, d := range m.GetDatabases() {
 		r.Databases = append(r.Databases, job.Mapping{Source: d.GetSource(), Target: d.GetTarget()})
 	}
+	r.Schemas, r.Tables, r.Live, r.LiveSchema = m.GetSchemas(), m.GetTables(), m.GetLive(), m.GetLiveSchema()
+	r.SkipDamaged, r.OverwritePasswords, r.GlobalsOnly = m.GetSkipDamaged(), m.GetOverwritePasswords(), m.GetGlobalsOnly()
+	r.Roles, r.Tablespaces = mappingsFromWire(m.GetRoleMap()), mappingsFromWire(m.GetTablespaceMap())
+	for _, s := range m.GetSections() {
+		section, ok := sections[s]
+		if !ok {
+			return nil, fmt.Errorf("section %d: %w", s, errs.Unsupported)
+		}
+		r.Sections = append(r.Sections, section)
+	}
 	return r, nil
 }
 
@@ -132,6 +142,20 @@ func drillFromWire(m *tuskvaultv1.DrillWork) (*job.Drill, error) {
 		d.Assertions = append(d.Assertions, job.Assertion{Database: a.GetDatabase(), Name: a.GetName(), SQL: a.GetSql(), Expect: a.GetExpect()})
 	}
 	return d, nil
+}
+
+var sections = map[tuskvaultv1.RestoreSection]job.Section{
+	tuskvaultv1.RestoreSection_RESTORE_SECTION_PRE_DATA:  job.PreData,
+	tuskvaultv1.RestoreSection_RESTORE_SECTION_DATA:      job.Data,
+	tuskvaultv1.RestoreSection_RESTORE_SECTION_POST_DATA: job.PostData,
+}
+
+func mappingsFromWire(all []*tuskvaultv1.NameMapping) []job.Mapping {
+	var out []job.Mapping
+	for _, m := range all {
+		out = append(out, job.Mapping{Source: m.GetSource(), Target: m.GetTarget()})
+	}
+	return out
 }
 
 // grantFromWire reads keys. What is missing or of the wrong length is refused

@@ -74,6 +74,9 @@ func needs(j job.Job) []string {
 		if j.Restore.Globals {
 			words = append(words, AllowRestoreGlobals)
 		}
+		if j.Restore.OverwritePasswords { // of roles that exist
+			words = append(words, AllowRestoreReplace)
+		}
 		return words
 	case j.Drill != nil:
 		return []string{AllowDrill}

@@ -169,3 +169,34 @@ func TestACutDownloadFailsAndTheNextOneWorks(t *testing.T) {
 		must(t, restore(t.Context(), conn, j, transfer.Options{}, 2, 100))
 	}
 }
+
+func TestWhatIsMissingIsToldWithoutBeingRead(t *testing.T) {
+	c, conn, j := stored(t)
+	gone := seal.NewNamer(j.Grant.NameKey).Name(seal.KindRowsText, rows(1, 57))
+	c.Change(gone, func([]byte) []byte { return nil })
+	must(t, transfer.WithDownloader(t.Context(), conn, j, transfer.Options{}, func(ctx context.Context, d *transfer.Downloader) error {
+		_, err := d.Snapshot(ctx)
+		must(t, err)
+		var missing []string
+		for i := range uint32(2) {
+			all, err := d.Missing(ctx, i)
+			must(t, err)
+			plain, err := d.List(ctx, i) // the same stream goes on
+			must(t, err)
+			entries, err := repo.DecodeList(plain)
+			must(t, err)
+			for _, at := range all {
+				if entries[at].Name == gone {
+					missing = append(missing, fmt.Sprint("list ", i))
+				}
+			}
+		}
+		if len(missing) != 1 {
+			t.Errorf("missing in %v, want one chunk", missing)
+		}
+		if d.Fetched() > 64<<10 {
+			t.Errorf("%d bytes were fetched", d.Fetched())
+		}
+		return nil
+	}))
+}

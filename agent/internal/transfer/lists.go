@@ -108,6 +108,50 @@ func (d *Downloader) list(ctx context.Context, i uint32) (*cachedList, error) {
 	return l, nil
 }
 
+// Missing gives the positions in list i of the chunks that the controller knows to
+// be missing, in order: those that Stream would fail for. It reads no chunk. The
+// error's kind is errs.Corrupt when the list itself is damaged.
+func (d *Downloader) Missing(ctx context.Context, i uint32) ([]uint32, error) {
+	l, err := d.list(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.lists.fetching.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("list %d: %w", i, context.Cause(ctx))
+	}
+	defer d.lists.fetching.Release(1)
+	missing, err := d.exchangePresence(i, uint32(len(l.entries)))
+	if err != nil {
+		d.lists.rpc = nil // it has ended: the next question gets a new one
+		return nil, fmt.Errorf("list %d: %w", i, err)
+	}
+	return missing, nil
+}
+
+func (d *Downloader) exchangePresence(i, count uint32) ([]uint32, error) {
+	c := &d.lists
+	if c.rpc == nil {
+		rpc, err := d.begin(d.ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		c.rpc, c.sequence = rpc, 0
+	}
+	c.sequence++
+	m := rangeRequest(c.sequence, i, 0, count)
+	m.GetRange().Presence = true
+	_ = c.rpc.Send(m) // when it fails, Recv says why
+	answer, err := c.rpc.Recv()
+	if err != nil {
+		return nil, ended(err)
+	}
+	f := answer.GetFrames()
+	if f.GetSequence() != c.sequence || len(f.GetFrames()) > 0 || len(f.GetMissing()) > int(count) {
+		return nil, fmt.Errorf("an answer of %d frames to question %d about what is missing: %w", len(f.GetFrames()), c.sequence, errs.Invalid)
+	}
+	return f.GetMissing(), nil
+}
+
 // fetchList fetches one list over the stream that all lists share. The caller
 // holds the right to fetch.
 func (d *Downloader) fetchList(i uint32, ref repo.ListRef) (*cachedList, error) {

@@ -121,6 +121,21 @@ func toRestoreWork(instance string, r catalog.RestoreSpec) *tuskvaultv1.RestoreW
 	for _, m := range r.Databases {
 		out.Databases = append(out.Databases, &tuskvaultv1.DatabaseMapping{Source: m.Source, Target: m.Target})
 	}
+	out.Schemas, out.Tables = r.Schemas, r.Tables
+	for _, s := range r.Sections {
+		out.Sections = append(out.Sections, tuskvaultv1.RestoreSection(s))
+	}
+	out.RoleMap, out.TablespaceMap = toNameMappings(r.Roles), toNameMappings(r.Tablespaces)
+	out.Live, out.LiveSchema, out.SkipDamaged = r.Live, r.LiveSchema, r.SkipDamaged
+	out.OverwritePasswords, out.GlobalsOnly = r.OverwritePasswords, r.GlobalsOnly
+	return out
+}
+
+func toNameMappings(all []catalog.NameMapping) []*tuskvaultv1.NameMapping {
+	var out []*tuskvaultv1.NameMapping
+	for _, m := range all {
+		out = append(out, &tuskvaultv1.NameMapping{Source: m.Source, Target: m.Target})
+	}
 	return out
 }
 

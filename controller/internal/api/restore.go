@@ -26,11 +26,8 @@ func (s *jobService) StartRestore(ctx context.Context, r *tuskvaultv1.StartResto
 	if err != nil {
 		return nil, err
 	}
-	databases, err := parseMappings(r.GetDatabases())
+	spec, err := parseRestore(r)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkWorkers("jobs", r.GetJobs()); err != nil {
 		return nil, err
 	}
 	var snapshot catalog.Snapshot
@@ -47,10 +44,8 @@ func (s *jobService) StartRestore(ctx context.Context, r *tuskvaultv1.StartResto
 	if err != nil {
 		return nil, fmt.Errorf("start restore: %w", err)
 	}
-	j, err := s.create(ctx, c, job.Spec{ID: id, Instance: target.ID, By: c.String(),
-		Restore: &catalog.RestoreSpec{Snapshot: snapshot.ID, Databases: databases, Jobs: r.GetJobs(), Replace: r.GetReplace(),
-			DryRun: r.GetDryRun(), NoOwner: r.GetNoOwner(), Globals: r.GetGlobals(), ReadBack: r.GetReadBack(), NoAnalyze: r.GetNoAnalyze()}},
-		restoreDetail(snapshot, target, r))
+	spec.Snapshot = snapshot.ID
+	j, err := s.create(ctx, c, job.Spec{ID: id, Instance: target.ID, By: c.String(), Restore: spec}, restoreDetail(snapshot, target, r))
 	if err != nil {
 		return nil, fmt.Errorf("start restore of snapshot %s to %s: %w", snapshot.ID.Short(), target.FullName(), err)
 	}
@@ -76,7 +71,7 @@ func checkTarget(tx *catalog.Tx, snapshot catalog.Snapshot, target catalog.Insta
 	var words []string
 	if !r.GetDryRun() {
 		words = append(words, allowRestoreNew)
-		if r.GetReplace() {
+		if r.GetReplace() || r.GetOverwritePasswords() {
 			words = append(words, allowRestoreReplace)
 		}
 		if r.GetGlobals() {
@@ -139,7 +134,10 @@ func restoreDetail(snapshot catalog.Snapshot, target catalog.Instance, r *tuskva
 		set  bool
 		name string
 	}{{r.GetDryRun(), "dry run"}, {r.GetReplace(), "replace"}, {r.GetNoOwner(), "no owner"}, {r.GetGlobals(), "globals"},
-		{r.GetReadBack(), "read back"}, {r.GetNoAnalyze(), "no statistics"}} {
+		{r.GetReadBack(), "read back"}, {r.GetNoAnalyze(), "no statistics"},
+		{r.GetGlobalsOnly(), "nothing but globals"}, {r.GetOverwritePasswords(), "overwrite passwords"}, {r.GetLive(), "live"},
+		{r.GetSkipDamaged(), "skip damaged"}, {len(r.GetSchemas()) > 0, "schemas " + clip(strings.Join(r.GetSchemas(), " "), maxReason)},
+		{len(r.GetTables()) > 0, "tables " + clip(strings.Join(r.GetTables(), " "), maxReason)}} {
 		if flag.set {
 			b.WriteString(", " + flag.name)
 		}

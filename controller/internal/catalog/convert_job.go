@@ -63,7 +63,19 @@ func toRestore(r *RestoreSpec) *catalogpb.RestoreSpec {
 		Databases: each(r.Databases, func(m DatabaseMapping) *catalogpb.DatabaseMapping {
 			return &catalogpb.DatabaseMapping{Source: m.Source, Target: m.Target}
 		}),
+		Schemas: r.Schemas, Tables: r.Tables, Sections: each(r.Sections, func(s Section) int32 { return int32(s) }),
+		RoleMap: each(r.Roles, toNameMapping), TablespaceMap: each(r.Tablespaces, toNameMapping),
+		Live: r.Live, LiveSchema: r.LiveSchema, SkipDamaged: r.SkipDamaged,
+		OverwritePasswords: r.OverwritePasswords, GlobalsOnly: r.GlobalsOnly,
 	}
+}
+
+func toNameMapping(m NameMapping) *catalogpb.NameMapping {
+	return &catalogpb.NameMapping{Source: m.Source, Target: m.Target}
+}
+
+func fromNameMapping(m *catalogpb.NameMapping) NameMapping {
+	return NameMapping{Source: m.GetSource(), Target: m.GetTarget()}
 }
 
 func (d *decoder) restore(r *catalogpb.RestoreSpec) *RestoreSpec {
@@ -73,6 +85,10 @@ func (d *decoder) restore(r *catalogpb.RestoreSpec) *RestoreSpec {
 		Databases: each(r.GetDatabases(), func(m *catalogpb.DatabaseMapping) DatabaseMapping {
 			return DatabaseMapping{Source: m.GetSource(), Target: m.GetTarget()}
 		}),
+		Schemas: r.GetSchemas(), Tables: r.GetTables(), Sections: each(r.GetSections(), func(s int32) Section { return Section(s) }),
+		Roles: each(r.GetRoleMap(), fromNameMapping), Tablespaces: each(r.GetTablespaceMap(), fromNameMapping),
+		Live: r.GetLive(), LiveSchema: r.GetLiveSchema(), SkipDamaged: r.GetSkipDamaged(),
+		OverwritePasswords: r.GetOverwritePasswords(), GlobalsOnly: r.GetGlobalsOnly(),
 	}
 }
 

@@ -188,7 +188,34 @@ type RestoreSpec struct {
 	// and privileges out; Globals creates missing roles and tablespaces; ReadBack compares
 	// every table once more after it was loaded; NoAnalyze gathers no statistics.
 	Replace, DryRun, NoOwner, Globals, ReadBack, NoAnalyze bool
+	// Schemas and Tables are patterns; both empty means whole databases.
+	Schemas, Tables []string
+	// Sections are those wanted; empty means all.
+	Sections []Section
+	// Roles and Tablespaces stand for others at the target.
+	Roles, Tablespaces []NameMapping
+	// Live brings tables into a database in use: beside its own, into LiveSchema (empty: one
+	// that the agent names), or with Replace in place of its rows.
+	Live       bool
+	LiveSchema string
+	// SkipDamaged leaves tables empty whose chunks are missing or damaged.
+	SkipDamaged bool
+	// OverwritePasswords sets passwords of roles that exist; GlobalsOnly restores no database.
+	OverwritePasswords, GlobalsOnly bool
 }
+
+// Section is a part of a database that can be restored by itself.
+type Section int32
+
+// The sections, as stored.
+const (
+	SectionPreData  Section = 1
+	SectionData     Section = 2
+	SectionPostData Section = 3
+)
+
+// NameMapping gives a name of the snapshot another one at the target.
+type NameMapping struct{ Source, Target string }
 
 // DatabaseMapping is one database to restore, and under which name (empty: its own).
 type DatabaseMapping struct{ Source, Target string }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -114,6 +115,8 @@ type download struct {
 	limit    int64         // bytes of one segment
 	holding  atomic.Int64  // segments in memory
 	released chan struct{} // tells plan that there is one less
+	// packs are the sizes of those that were asked about, 0 for missing; plan's alone.
+	packs map[pack.ID]int64
 }
 
 func (d *download) run(ctx context.Context, wantSnapshot bool) error {

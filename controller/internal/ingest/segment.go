@@ -21,6 +21,7 @@ type segment struct {
 	names    []seal.Name
 	places   []index.Location
 	frames   [][]byte
+	missing  []uint32 // of an answer about presence
 	err      error
 	pooled   int64         // bytes of the shared bound on reading ahead
 	read     chan struct{} // closed when frames or err are set
@@ -86,6 +87,9 @@ func (d *download) planRange(ctx context.Context, r *tuskvaultv1.DownloadRange) 
 	names := make([]seal.Name, r.GetCount())
 	for i := range names {
 		names[i] = entries[int(r.GetFirst())+i].Name
+	}
+	if r.GetPresence() {
+		return d.presence(ctx, r, names)
 	}
 	return d.locate(ctx, d.segment(r, r.GetFirst()), names)
 }
@@ -229,7 +233,7 @@ func (d *download) send(ctx context.Context) error {
 		err := g.err
 		if err == nil {
 			err = d.stream.Send(&tuskvaultv1.DownloadResponse{Message: &tuskvaultv1.DownloadResponse_Frames{
-				Frames: &tuskvaultv1.DownloadFrames{Sequence: g.sequence, Frames: g.frames}}})
+				Frames: &tuskvaultv1.DownloadFrames{Sequence: g.sequence, Frames: g.frames, Missing: g.missing}}})
 		}
 		d.release(g)
 		if err != nil {

@@ -122,12 +122,18 @@ func verdict(j catalog.Job, r catalog.Result) (Event, string) {
 		return EventSucceeded, why
 	case j.Kind == catalog.JobBackup:
 		return EventFailedForGood, "the agent reported success without a snapshot"
-	case len(r.Databases) == 0 && !j.DryRun():
+	case len(r.Databases) == 0 && !j.DryRun() && (j.Restore == nil || !j.Restore.GlobalsOnly):
 		return EventFailedForGood, "the agent restored no database"
-	case !j.DryRun() && slices.ContainsFunc(r.Databases, func(d catalog.DatabaseResult) bool { return !d.Complete }):
+	case !j.DryRun() && slices.ContainsFunc(r.Databases, func(d catalog.DatabaseResult) bool { return !done(j, d) }):
 		return EventFailedForGood, why
 	}
 	return EventSucceeded, ""
+}
+
+// done tells whether what was asked for happened to a database: all of it is
+// there, or all but damaged tables that were to be skipped.
+func done(j catalog.Job, d catalog.DatabaseResult) bool {
+	return d.Complete || j.Restore != nil && j.Restore.SkipDamaged && d.Error == ""
 }
 
 func firstProblem(r catalog.Result) string {

@@ -7,13 +7,14 @@ import (
 	"sync"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/internal/pg"
 )
 
 // Tables, materialized views and, as a whole, partitioned tables. Foreign tables
 // would ask other servers; the system's own have statistics from the template.
 const analyzeQuery = `SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'm', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-	ORDER BY c.relkind = 'p' DESC, c.relpages DESC, c.oid`
+	AND ($1 = '' OR n.nspname = $1) ORDER BY c.relkind = 'p' DESC, c.relpages DESC, c.oid`
 
 // analyze gathers statistics, in all sessions at once, while nobody uses the
 // database yet: without them it would be slow when it is needed most. It reads a
@@ -23,7 +24,11 @@ func (r *restore) analyze(ctx context.Context, workers []*worker) error {
 	r.progress.set(job.PhaseStatistics)
 	a := analysis{}
 	var t relation
-	err := workers[0].conn.Each(ctx, analyzeQuery, nil, []any{&t.schema, &t.name}, func() error {
+	var only pg.Name // of a database in use the side schema alone
+	if r.d.Live != nil {
+		only = r.d.Live.Staging
+	}
+	err := workers[0].conn.Each(ctx, analyzeQuery, []any{only}, []any{&t.schema, &t.name}, func() error {
 		a.left = append(a.left, t)
 		return nil
 	})

@@ -39,19 +39,20 @@ type restore struct {
 	seen       Compared
 	faults     map[*table]TableResult
 	difference error
+	damaged    map[*table]bool
 }
 
 // database restores one database; see the package comment for the order of its
 // steps.
 func (r *Restore) database(ctx context.Context, d *DatabasePlan, p *progress) (job.DatabaseResult, []repo.Problem, error) {
 	p.started = time.Now()
-	one := &restore{Restore: r, d: d, progress: p, readBack: r.readsBack(), verified: map[*table]bool{}, late: map[*table]bool{}, rerouted: map[*tree]bool{}}
+	one := &restore{Restore: r, d: d, progress: p, readBack: r.readsBack(), verified: map[*table]bool{}, late: map[*table]bool{}, rerouted: map[*tree]bool{}, damaged: map[*table]bool{}}
 	err := one.run(ctx)
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	result := job.DatabaseResult{
-		Database: d.Source.Name.Display(), Target: d.Target.Display(), Complete: err == nil, Tables: int64(d.Tables),
+		Database: d.Source.Name.Display(), Target: d.Target.Display(), Complete: err == nil && !one.short(), Tables: int64(d.Tables),
 		Rows: p.rows.Load(), PlainBytes: p.bytes.Load(), Duration: time.Since(p.started),
 	}
 	for _, readBack := range one.verified {
@@ -77,8 +78,11 @@ func (r *restore) run(ctx context.Context) error {
 	}
 	r.progress.set(job.PhaseSchema)
 	var err error
-	if r.archive, err = readArchive(ctx, r.o.Source, r.d.Source); err != nil {
+	if r.archive, err = r.Restore.archive(ctx, r.d); err != nil {
 		return err
+	}
+	if r.d.Live != nil {
+		return r.runLive(ctx)
 	}
 	if err := r.create(ctx); err != nil {
 		return err
@@ -136,8 +140,13 @@ func (r *restore) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := first.disableSubscriptions(ctx); err != nil {
+	if err := r.emptyDamaged(ctx, first); err != nil {
 		return err
+	}
+	if r.d.Live == nil { // those of a database in use are its own
+		if err := first.disableSubscriptions(ctx); err != nil {
+			return err
+		}
 	}
 	began := time.Now()
 	err = r.analyze(ctx, workers)
@@ -210,6 +219,12 @@ func (w *worker) begin(ctx context.Context) error {
 	}
 	if w.run.compareSQL == "" { // set by the first session, before there are others
 		w.run.compareSQL = compareSQL(w.run.d.Source.Session, postgres.SourceSession(c.Version, c.Superuser))
+	}
+	if w.run.d.Live != nil && c.Superuser {
+		// Event triggers of a database in use are not about what comes into a side schema.
+		if err := c.Exec(ctx, "SET session_replication_role = replica"); err != nil {
+			return err
+		}
 	}
 	// default_tablespace may have been set for the role; entries assume the standard.
 	return c.Exec(ctx, fmt.Sprintf("SET default_tablespace = ''; SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = 0",

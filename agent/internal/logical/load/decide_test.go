@@ -13,30 +13,8 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
-	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
-
-func TestRolesAreFoundInWhatPgDumpWrites(t *testing.T) {
-	for _, c := range []struct {
-		desc, sql string
-		want      []pg.Name
-	}{
-		{"ACL", "REVOKE ALL ON TABLE s.t FROM owner;\nGRANT SELECT ON TABLE s.t TO PUBLIC;\nGRANT ALL ON TABLE s.\"to x\" TO \"odd \"\"role\" WITH GRANT OPTION;\n",
-			[]pg.Name{"owner", `odd "role`}},
-		{"ACL", "SET SESSION AUTHORIZATION giver;\nGRANT SELECT(a) ON TABLE t TO b;\nRESET SESSION AUTHORIZATION;\n", []pg.Name{"giver", "b"}},
-		{"DEFAULT ACL", "ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA s GRANT SELECT ON TABLES  TO r;\n", []pg.Name{"o", "r"}},
-		{"POLICY", "CREATE POLICY p ON s.rls FOR SELECT TO a, \"b c\" USING ((who = 'x TO y'::text));\n", []pg.Name{"a", "b c"}},
-		{"POLICY", "CREATE POLICY p ON s.rls USING ((who = 'a'));\n", nil},
-		{"USER MAPPING", "CREATE USER MAPPING FOR u SERVER s OPTIONS (\n    password 'FOR x'\n);\n", []pg.Name{"u"}},
-		{"USER MAPPING", "CREATE USER MAPPING FOR PUBLIC SERVER s;\n", nil},
-		{"TABLE", "CREATE TABLE t (x text DEFAULT 'TO y');\n", nil},
-	} {
-		if d := cmp.Diff(c.want, load.RolesIn(&pgarchive.Entry{Desc: c.desc, Defn: c.sql})); d != "" {
-			t.Errorf("%s %s: %s", c.desc, c.sql, d)
-		}
-	}
-}
 
 func TestSettingsAreWrittenAsTheyWereMeant(t *testing.T) {
 	for in, want := range map[string]string{

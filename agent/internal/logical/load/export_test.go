@@ -11,7 +11,6 @@ import (
 
 // Exported for tests.
 var (
-	RolesIn      = rolesIn
 	FromDisplay  = fromDisplay
 	Grants       = grants
 	ClampMemory  = clampMemory

@@ -11,10 +11,15 @@ import (
 )
 
 // GlobalsPlan is what is created for the whole server: roles that are missing,
-// and tablespaces that the databases need. What exists is never touched, its
-// password least of all.
+// and tablespaces that the databases need. What exists is never touched, but for
+// its password where that was asked for.
 type GlobalsPlan struct {
-	Roles       []repo.RoleFacts
+	Roles []repo.RoleFacts
+	// Passwords are of roles that exist, Kept are roles that stay as they are, and
+	// Mapped those that others stand for.
+	Passwords   []repo.RoleFacts
+	Kept        []pg.Name
+	Mapped      []pg.Name
 	Memberships []repo.MembershipFacts
 	Settings    []repo.SettingFacts
 	Tablespaces []repo.TablespaceFacts
@@ -49,11 +54,9 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 	}
 	from, g := content.Logical.Globals, &p.Globals
 	for _, r := range decode[repo.RoleFacts](p, "roles", from.Roles) {
-		if !p.target.Roles[r.Name] {
-			g.Roles = append(g.Roles, r)
-		}
+		p.role(g, r)
 	}
-	if len(g.Roles) > 0 && !p.target.Superuser {
+	if len(g.Roles)+len(g.Passwords) > 0 && !p.target.Superuser {
 		p.refuse("", "role "+p.target.Role.Display(), "only a superuser can create roles with their passwords", "ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER;")
 	}
 	if len(g.Roles) > 0 && !from.PasswordsRead {
@@ -61,11 +64,15 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 	}
 	known := func(n pg.Name) bool { return p.target.Roles[n] || g.hasRole(n) }
 	for _, m := range decode[repo.MembershipFacts](p, "memberships", from.Memberships) {
+		m.Role, m.Member, m.Grantor = p.names.Role(m.Role), p.names.Role(m.Member), p.names.Role(m.Grantor)
 		if (g.hasRole(m.Role) || g.hasRole(m.Member)) && known(m.Role) && known(m.Member) {
 			g.Memberships = append(g.Memberships, m)
 		}
 	}
 	for _, s := range decode[repo.SettingFacts](p, "settings of roles", from.RoleSettings) {
+		for i := range s.Settings {
+			s.Settings[i] = p.names.Setting(s.Settings[i])
+		}
 		if g.hasRole(s.Role) {
 			g.Settings = append(g.Settings, s)
 		}
@@ -74,6 +81,7 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 		if p.target.Tablespaces[t.Name] || !p.needsTablespace(needs, t.Name) {
 			continue
 		}
+		t.Owner, t.ACL = p.names.Role(t.Owner), p.names.ACL(t.ACL)
 		if t.Location == "" {
 			p.refuse("", "tablespace "+t.Name.Display(), "the snapshot does not say where it was", "CREATE TABLESPACE "+t.Name.Quote()+" LOCATION '…';")
 			continue
@@ -81,10 +89,25 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 		g.Tablespaces = append(g.Tablespaces, t)
 	}
 	for _, x := range decode[repo.ParameterFacts](p, "privileges on parameters", from.ParameterACLs) {
-		x.ACL = slices.DeleteFunc(x.ACL, func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
+		x.ACL = slices.DeleteFunc(p.names.ACL(x.ACL), func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
 		if len(x.ACL) > 0 && p.target.Version.Major() >= 15 {
 			g.Parameters = append(g.Parameters, x)
 		}
+	}
+}
+
+// role decides about one role of the snapshot.
+func (p *Plan) role(g *GlobalsPlan, r repo.RoleFacts) {
+	_, mapped := p.names.Roles[r.Name]
+	switch {
+	case mapped:
+		g.Mapped = append(g.Mapped, r.Name)
+	case !p.target.Roles[r.Name]:
+		g.Roles = append(g.Roles, r)
+	case p.request.OverwritePasswords && r.Password != nil && r.Name != p.target.Role: // whose own password lets us in
+		g.Passwords = append(g.Passwords, r)
+	default:
+		g.Kept = append(g.Kept, r.Name)
 	}
 }
 
@@ -104,6 +127,19 @@ func (g *GlobalsPlan) lines() []string {
 	for _, r := range g.Roles {
 		all = append(all, "create role "+r.Name.Display())
 	}
+	for _, r := range g.Passwords {
+		all = append(all, "role "+r.Name.Display()+" exists: its password is set to the snapshot's, nothing else")
+	}
+	for i, r := range g.Kept {
+		if i == maxListed {
+			all = append(all, fmt.Sprintf("%d more roles exist: left as they are", len(g.Kept)-i))
+			break
+		}
+		all = append(all, "role "+r.Display()+" exists: left as it is")
+	}
+	for _, r := range g.Mapped {
+		all = append(all, "role "+r.Display()+" is not created: another stands for it")
+	}
 	for _, t := range g.Tablespaces {
 		all = append(all, "create tablespace "+t.Name.Display()+" at "+pg.Name(t.Location).Display())
 	}
@@ -115,6 +151,9 @@ func (g *GlobalsPlan) statements(version pg.Version) []statement {
 	var all []statement
 	for _, r := range g.Roles {
 		all = append(all, roleStatements(r)...)
+	}
+	for _, r := range g.Passwords {
+		all = append(all, statement{sql: "ALTER ROLE " + r.Name.Quote() + " PASSWORD " + lit(pg.Name(*r.Password))})
 	}
 	for _, m := range g.Memberships {
 		all = append(all, statement{sql: membership(m, version), optional: "membership of " + m.Member.Display() + " in " + m.Role.Display()})

@@ -115,6 +115,8 @@ type memory struct {
 	kinds  map[seal.Name]seal.Kind
 	// before, if set, is asked before each chunk is given out.
 	before func(ctx context.Context, e repo.ListEntry) error
+	// check, if set, is asked what is known to be missing of a stream.
+	check func(st repo.Stream) error
 }
 
 func newMemory() *memory {
@@ -180,6 +182,11 @@ func (s source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chunk
 }
 
 func (s source) Check(_ context.Context, st repo.Stream) error {
+	if s.check != nil {
+		if err := s.check(st); err != nil {
+			return err
+		}
+	}
 	for _, span := range st.Spans {
 		if _, err := s.list(span.List); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -62,6 +63,9 @@ type Restore struct {
 	rows    []*progress
 	// compared has an element for each database whose restore has ended.
 	compared []Compared
+	shaper   *shaper
+	asked    map[*repo.Database]*asked // by what is restored of it
+	nothing  []*asked                  // databases in which no pattern matches
 }
 
 // Prepare reads what is needed of the snapshot (archives, chunk lists, facts of
@@ -71,59 +75,109 @@ func Prepare(ctx context.Context, o Options, content *repo.Content, id repo.JobI
 	if content.Logical == nil {
 		return nil, fmt.Errorf("restore snapshot of kind %q: %w", content.Kind, errs.Unsupported)
 	}
-	needs := map[*repo.Database]*Needs{}
-	var wanted []pg.Name
-	for i := range content.Logical.Databases {
-		d := &content.Logical.Databases[i]
-		named := slices.ContainsFunc(request.Databases, func(m job.Mapping) bool { return m.Source == d.Name.Display() })
-		if d.State == repo.DatabaseFailed || len(request.Databases) > 0 && !named {
-			continue
-		}
-		wanted = append(wanted, d.Name)
-		n, err := readNeeds(ctx, o.Source, d, request.NoOwner)
-		if err != nil {
-			return nil, err
-		}
-		needs[d] = n
+	r := &Restore{o: o, id: id, jobs: Jobs(request.Jobs), asked: map[*repo.Database]*asked{}, plan: &Plan{request: request}}
+	var err error
+	if r.shaper, err = newShaper(request); err != nil {
+		return nil, fmt.Errorf("plan restore: %w", err)
 	}
-	target, err := readTarget(ctx, o.Config, inquiry{content: content, needs: needs, request: request, wanted: wanted})
+	all, err := r.chooseAll(ctx, content)
 	if err != nil {
 		return nil, err
 	}
-	r := &Restore{o: o, content: content, id: id, jobs: Jobs(request.Jobs)}
-	r.plan = Decide(content, needs, target, id, request)
+	if request.Live {
+		if err := r.lookAtLive(ctx, all); err != nil {
+			return nil, err
+		}
+	}
+	needs := map[*repo.Database]*Needs{}
+	r.content = reduced(content, all, len(request.Databases) > 0)
+	for i := range r.content.Logical.Databases {
+		d := &r.content.Logical.Databases[i]
+		at := slices.IndexFunc(all, func(one *asked) bool { return one.source.Name == d.Name })
+		if at < 0 || all[at].part == nil { // not asked for, or its backup failed
+			continue
+		}
+		if all[at].needs == nil { // in use
+			if err := r.readNeeds(ctx, all[at]); err != nil {
+				return nil, err
+			}
+		}
+		needs[d], r.asked[d] = all[at].needs, all[at]
+	}
+	target, err := readTarget(ctx, o.Config, inquiry{content: r.content, needs: needs, request: request, wanted: wantedNames(all)})
+	if err != nil {
+		return nil, err
+	}
+	r.plan = Decide(r.content, needs, target, id, request)
+	if len(request.Databases) == 0 {
+		r.plan.unmatched("", missing(append(r.nothing, all...)))
+	}
 	return r, nil
 }
 
-// readNeeds reads one database's archive and checks that all of its lists can
-// be read: what is damaged there must be found before the target is touched.
-func readNeeds(ctx context.Context, source Source, d *repo.Database, noOwner bool) (*Needs, error) {
-	a, err := readArchive(ctx, source, d)
-	if err != nil {
-		return nil, err
+// chooseAll decides what of each database is restored. One in which no pattern
+// matches is not restored, unless it was named.
+func (r *Restore) chooseAll(ctx context.Context, content *repo.Content) ([]*asked, error) {
+	var all []*asked
+	request := r.plan.request
+	if request.GlobalsOnly {
+		return nil, nil
 	}
-	n, err := needsOf(d, a)
-	if err != nil {
-		return nil, err
-	}
-	for i := range d.Tables {
-		t := &d.Tables[i]
-		for j := range t.Runs {
-			if err := source.Check(ctx, t.Runs[j].Stream); err != nil {
-				return nil, fmt.Errorf("database %s: table %s: %w", d.Name.Display(), relation{t.Schema, t.Name}, err)
+	for i := range content.Logical.Databases {
+		d := &content.Logical.Databases[i]
+		named := slices.ContainsFunc(request.Databases, func(m job.Mapping) bool { return m.Source == d.Name.Display() })
+		if len(request.Databases) > 0 && !named {
+			continue
+		}
+		if d.State == repo.DatabaseFailed {
+			if named || !request.Selective() {
+				all = append(all, &asked{source: d, named: named})
 			}
+			continue
 		}
-	}
-	if o := d.LargeObjects; o != nil {
-		err := source.Check(ctx, o.Data)
-		if err == nil && !noOwner {
-			err = addObjects(ctx, n, source, o)
-		}
+		one, err := r.choose(ctx, d, named)
 		if err != nil {
-			return nil, fmt.Errorf("database %s: large objects: %w", d.Name.Display(), err)
+			return nil, err
+		}
+		if one.part.Empty() && !named && request.Selective() {
+			r.nothing = append(r.nothing, one)
+			continue
+		}
+		if !request.Live { // a part in use is moved first
+			if err := r.readNeeds(ctx, one); err != nil {
+				return nil, err
+			}
+			one.part = &selection.Part{Database: one.part.Database} // its archive is read again
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func wantedNames(all []*asked) []pg.Name {
+	var out []pg.Name
+	for _, one := range all {
+		out = append(out, one.source.Name)
+	}
+	return out
+}
+
+// reduced is the snapshot's content with what is restored of the databases asked
+// for, and with others the others as well.
+func reduced(content *repo.Content, all []*asked, others bool) *repo.Content {
+	c, l := *content, *content.Logical
+	l.Databases = nil
+	for _, d := range content.Logical.Databases {
+		at := slices.IndexFunc(all, func(one *asked) bool { return one.source.Name == d.Name })
+		switch {
+		case at >= 0 && all[at].part != nil:
+			l.Databases = append(l.Databases, *all[at].part.Database)
+		case at >= 0 || others:
+			l.Databases = append(l.Databases, d)
 		}
 	}
-	return n, nil
+	c.Logical = &l
+	return &c
 }
 
 // Plan gives the plan.
@@ -154,6 +208,9 @@ func (r *Restore) Run(ctx context.Context) Outcome {
 	}
 	stop := r.report(ctx)
 	defer stop()
+	for _, line := range r.plan.Globals.lines() {
+		r.o.Reporter.Log("info", line)
+	}
 	problems, err := r.createGlobals(ctx)
 	out.Problems = append(out.Problems, problems...)
 	if err != nil {

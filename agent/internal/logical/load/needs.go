@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -32,6 +34,8 @@ type Needs struct {
 	// a partitioned table with all partitions and their indexes. LocksBy names it.
 	Locks   int
 	LocksBy string
+	// Chosen says what of the database is restored; nil means all of it.
+	Chosen *Chosen
 }
 
 // CollationNeed is a collation that is made.
@@ -91,7 +95,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 	}
 	for _, q := range d.Statements {
 		if isOwnerStatement(q) {
-			for _, r := range listAfter(tokens(q), "TO") {
+			for _, r := range sqltext.Roles("OWNER", q) {
 				add(n.Roles, r, "a subscription", false)
 			}
 		}
@@ -100,7 +104,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 		e := &a.Entries[i]
 		add(n.Roles, e.Owner, e.String(), false)
 		add(n.Tablespaces, e.Tablespace, e.String(), true)
-		for _, r := range rolesIn(e) {
+		for _, r := range sqltext.Roles(e.Desc, e.Defn) {
 			add(n.Roles, r, e.String(), !e.IsPrivilege())
 		}
 		switch e.Desc {
@@ -121,12 +125,12 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 // collationIn reads what CREATE COLLATION says.
 func collationIn(e *pgarchive.Entry) CollationNeed {
 	n := CollationNeed{By: e.String(), Provider: "libc"}
-	all := tokens(e.Defn)
+	all := sqltext.Tokens(e.Defn)
 	for i := 0; i+2 < len(all); i++ {
-		if all[i+1].text != "=" {
+		if all[i+1].Text != "=" {
 			continue
 		}
-		switch value := all[i+2].text; all[i].keyword {
+		switch value := all[i+2].Text; all[i].Keyword {
 		case "PROVIDER":
 			n.Provider = value
 		case "LOCALE", "LC_COLLATE", "LC_CTYPE":
@@ -185,11 +189,11 @@ func addACL(n *Needs, acl repo.ACL, by string) {
 }
 
 // addObjects collects the roles that large objects need.
-func addObjects(ctx context.Context, n *Needs, source Source, o *repo.LargeObjects) error {
+func addObjects(ctx context.Context, n *Needs, source Source, o *repo.LargeObjects, names selection.Names) error {
 	return eachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
 		by := fmt.Sprintf("large object %d", f.OID)
-		add(n.Roles, f.Owner, by, false)
-		addACL(n, f.ACL, by)
+		add(n.Roles, names.Role(f.Owner), by, false)
+		addACL(n, names.ACL(f.ACL), by)
 		return nil
 	})
 }

@@ -256,10 +256,11 @@ func (r *restore) objectStatements(f *repo.LargeObjectFacts) []string {
 	object := fmt.Sprintf("LARGE OBJECT %d", f.OID)
 	var sql []string
 	if !r.plan.request.NoOwner {
-		if f.Owner != r.plan.target.Role {
-			sql = append(sql, "ALTER "+object+" OWNER TO "+f.Owner.Quote()+";")
+		owner := r.shaper.names.Role(f.Owner)
+		if owner != r.plan.target.Role {
+			sql = append(sql, "ALTER "+object+" OWNER TO "+owner.Quote()+";")
 		}
-		sql = append(sql, grants(object, f.Owner, f.ACL)...)
+		sql = append(sql, grants(object, owner, r.shaper.names.ACL(f.ACL))...)
 	}
 	if f.Comment != nil {
 		sql = append(sql, "COMMENT ON "+object+" IS "+lit(pg.Name(*f.Comment))+";")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -29,6 +30,7 @@ type Plan struct {
 	request job.Restore
 	target  *Target
 	source  pg.Version
+	names   selection.Names
 }
 
 // DatabasePlan is the plan for one database.
@@ -47,15 +49,25 @@ type DatabasePlan struct {
 	Rows, Bytes, Heap int64
 	// Tables with rows to load.
 	Tables int
+	// Chosen says what of the database is restored; nil means all of it.
+	Chosen *Chosen
+	// Chunks that are fetched for rows and large objects.
+	Chunks int64
+	// Live says how the tables come into a database that is in use; nil for a new
+	// database. Target and Temporary are then both the database in use.
+	Live *LivePlan
 }
 
 // Decide makes the plan. needs are by position in content's databases, nil for
 // those that are not restored. It is a pure function.
 func Decide(content *repo.Content, needs map[*repo.Database]*Needs, t *Target, id repo.JobID, r job.Restore) *Plan {
 	p := &Plan{request: r, target: t, source: content.Instance.Version}
+	if s, err := newShaper(r); err == nil { // else nothing is prepared
+		p.names = s.names
+	}
 	p.server(content)
 	for n, s := range p.selected(content) {
-		p.database(n, id, s, content.Instance.BlockSize)
+		p.database(n, id, s, content.Instance.BlockSize, needs[s.database])
 	}
 	p.globals(content, needs)
 	p.needs(content, needs)
@@ -81,28 +93,31 @@ func (p *Plan) server(content *repo.Content) {
 	if t.InRecovery {
 		p.refuse("", "server", "the server is a standby: it cannot be written", "restore into the primary")
 	}
-	if !t.CreateDB {
+	if !t.CreateDB && !p.request.Live && !p.request.GlobalsOnly {
 		p.refuse("", "role "+t.Role.Display(), "the role may not create databases", "ALTER ROLE "+t.Role.Quote()+" SUPERUSER; a restore needs it to set owners")
-	} else if !t.Superuser {
+	} else if !t.Superuser && !p.request.Live {
 		p.warn("", "role "+t.Role.Display(), "the role is no superuser: owners, some extensions and event triggers cannot be restored by it",
 			"ALTER ROLE "+t.Role.Quote()+" SUPERUSER; or restore without owners")
 	}
 }
 
-// selection is one database asked for.
-type selection struct {
+// wanted is one database asked for.
+type wanted struct {
 	database *repo.Database
 	target   pg.Name
 	whole    bool // no databases were named: the whole snapshot
 }
 
 // selected finds the databases asked for.
-func (p *Plan) selected(content *repo.Content) []selection {
-	var all []selection
+func (p *Plan) selected(content *repo.Content) []wanted {
+	var all []wanted
+	if p.request.GlobalsOnly {
+		return nil
+	}
 	if len(p.request.Databases) == 0 {
 		for i := range content.Logical.Databases {
 			d := &content.Logical.Databases[i]
-			all = append(all, selection{d, d.Name, true})
+			all = append(all, wanted{d, d.Name, true})
 		}
 	}
 	for _, m := range p.request.Databases {
@@ -116,9 +131,9 @@ func (p *Plan) selected(content *repo.Content) []selection {
 			p.refuse(d.Name, "target name", fmt.Sprintf("%q cannot be the name of a database", m.Target), "")
 			continue
 		}
-		all = append(all, selection{d, target, false})
+		all = append(all, wanted{d, target, false})
 	}
-	if len(all) == 0 && len(p.Refusals) == 0 {
+	if len(all) == 0 && len(p.Refusals) == 0 && !p.request.Selective() { // else the patterns that match nothing are named
 		p.refuse("", "snapshot", "it has no databases", "")
 	}
 	return all
@@ -145,7 +160,7 @@ func databaseNames(content *repo.Content) string {
 }
 
 // database plans one database.
-func (p *Plan) database(n int, id repo.JobID, s selection, blockSize int) {
+func (p *Plan) database(n int, id repo.JobID, s wanted, blockSize int, needs *Needs) {
 	d := s.database
 	if d.State == repo.DatabaseFailed {
 		p.refuse(d.Name, "snapshot", "its backup failed: there is nothing of it in the snapshot", "choose another snapshot, or name the databases to restore")
@@ -160,7 +175,15 @@ func (p *Plan) database(n int, id repo.JobID, s selection, blockSize int) {
 		return
 	}
 	out := DatabasePlan{Source: d, Properties: props, Target: s.target, Temporary: pg.Name(fmt.Sprintf("tuskvault_restore_%s_%d", id.Short(), n+1))}
-	p.name(s, &out, id, n)
+	if needs != nil && needs.Chosen != nil {
+		out.Chosen = needs.Chosen
+		p.choice(s.database.Name, out.Chosen, len(p.request.Databases) > 0)
+	}
+	if p.request.Live {
+		p.live(n, id, &out)
+	} else {
+		p.name(s, &out, id, n)
+	}
 	if !p.target.Encodings[d.Encoding] {
 		p.refuse(d.Name, "encoding", fmt.Sprintf("the server does not know encoding %s", d.Encoding), "")
 	}
@@ -177,18 +200,27 @@ func (p *Plan) database(n int, id repo.JobID, s selection, blockSize int) {
 		out.Heap += t.Pages * int64(blockSize)
 		for _, r := range t.Runs {
 			out.Rows += r.Rows
-			out.Bytes += r.Stream.Bytes
+			out.add(r.Stream)
 		}
 	}
 	if d.LargeObjects != nil {
-		out.Bytes += d.LargeObjects.Data.Bytes + d.LargeObjects.Meta.Bytes
+		out.add(d.LargeObjects.Data)
+		out.add(d.LargeObjects.Meta)
 	}
 	out.Create = createDatabase(&out, p.target.Version)
 	p.Databases = append(p.Databases, out)
 }
 
+// add counts a stream that is fetched.
+func (d *DatabasePlan) add(s repo.Stream) {
+	d.Bytes += s.Bytes
+	for _, span := range s.Spans {
+		d.Chunks += int64(span.Count)
+	}
+}
+
 // name decides about the target's name.
-func (p *Plan) name(s selection, out *DatabasePlan, id repo.JobID, n int) {
+func (p *Plan) name(s wanted, out *DatabasePlan, id repo.JobID, n int) {
 	for _, other := range p.Databases {
 		if other.Target == s.target {
 			p.refuse(s.database.Name, "database "+s.target.Display(), "two databases would get this name", "give one of them another name")
@@ -265,8 +297,10 @@ func (p *Plan) Err() error {
 	switch {
 	case strings.Contains(first.Reason, "exists already"):
 		kind = errs.Exists
-	case strings.Contains(first.Reason, "does not exist") || strings.Contains(first.Reason, "no database of that name"):
+	case strings.Contains(first.Reason, "does not exist") || strings.Contains(first.Reason, "no database of that name") || strings.Contains(first.Reason, matchesNothing):
 		kind = errs.NotFound
+	case strings.HasPrefix(first.Reason, damagedRows):
+		kind = errs.Corrupt
 	}
 	text := describe(first)
 	if n := len(p.Refusals) - 1; n > 0 {
@@ -289,24 +323,34 @@ func (p *Plan) Lines() []string {
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	say("server %s, snapshot of %s", p.target.Version, p.source)
 	all = append(all, p.Globals.lines()...)
-	for _, d := range p.Databases {
-		say("create database %s from %s: %d tables, %d rows, %s of rows, about %s of heap; encoding %s, locale %s %s",
-			d.Target.Display(), d.Source.Name.Display(), d.Tables, d.Rows, size(d.Bytes), size(d.Heap), d.Source.Encoding,
-			d.Properties.Provider, cmp.Or(d.Properties.Locale, d.Properties.Collate.Display()))
-		say("  under the name %s until it is complete and compared", d.Temporary.Display())
-		if p.request.ReadBack {
-			say("  every table is read back and compared once more")
-		}
-		if p.request.NoOwner {
-			say("  owners and privileges are left out; role %s owns everything", p.target.Role.Display())
-		} else {
-			say("  owner %s", d.Properties.Owner.Display())
-		}
-		if d.Replaced != "" {
-			say("  then sessions in the existing database %s are ended, it is renamed to %s and dropped", d.Target.Display(), d.Replaced.Display())
-		}
+	for i := range p.Databases {
+		all = append(all, p.databaseLines(&p.Databases[i])...)
 	}
 	return append(all, p.time())
+}
+
+func (p *Plan) databaseLines(d *DatabasePlan) []string {
+	var all []string
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if d.Live != nil {
+		return append(p.liveLines(d), d.choiceLines()...)
+	}
+	say("create database %s from %s: %d tables, %d rows, %s of rows, about %s of heap; encoding %s, locale %s %s",
+		d.Target.Display(), d.Source.Name.Display(), d.Tables, d.Rows, size(d.Bytes), size(d.Heap), d.Source.Encoding,
+		d.Properties.Provider, cmp.Or(d.Properties.Locale, d.Properties.Collate.Display()))
+	say("  under the name %s until it is complete and compared", d.Temporary.Display())
+	if p.request.ReadBack {
+		say("  every table is read back and compared once more")
+	}
+	if p.request.NoOwner {
+		say("  owners and privileges are left out; role %s owns everything", p.target.Role.Display())
+	} else {
+		say("  owner %s", d.Properties.Owner.Display())
+	}
+	if d.Replaced != "" {
+		say("  then sessions in the existing database %s are ended, it is renamed to %s and dropped", d.Target.Display(), d.Replaced.Display())
+	}
+	return append(all, d.choiceLines()...)
 }
 
 func size(n int64) string {

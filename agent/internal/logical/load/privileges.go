@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -105,7 +106,7 @@ func splitList(s string) []string {
 		case ' ', ',', '\t', '\n':
 			i++
 		case '"':
-			text, n := quoted(s[i:])
+			text, n := sqltext.Unquote(s[i:])
 			list = append(list, text)
 			i += n
 		default:

@@ -249,6 +249,9 @@ func (w *worker) fingerprint(ctx context.Context, sql string, bin bool) (sum row
 // compareSession runs fn in a transaction with the settings under which the
 // snapshot's rows were read. The session has its own again afterwards.
 func (w *worker) compareSession(ctx context.Context, fn func() error) error {
+	if w.within {
+		return fn()
+	}
 	if err := w.conn.Exec(ctx, w.run.compareSQL); err != nil {
 		return err
 	}
@@ -263,8 +266,13 @@ func (w *worker) compareSession(ctx context.Context, fn func() error) error {
 // compareSQL begins a transaction with the settings of the manifest, where the
 // target knows them.
 func compareSQL(session map[string]string, settings []postgres.Setting) string {
+	return "BEGIN TRANSACTION READ ONLY; " + localSettings(session, settings)
+}
+
+// localSettings gives what sets them in a transaction.
+func localSettings(session map[string]string, settings []postgres.Setting) string {
 	var b strings.Builder
-	b.WriteString("BEGIN TRANSACTION READ ONLY; SELECT ")
+	b.WriteString("SELECT ")
 	for i, s := range settings {
 		if v, ok := session[s.Name]; ok {
 			s.Value = v

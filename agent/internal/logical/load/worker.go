@@ -23,6 +23,7 @@ type worker struct {
 	tablespace pg.Name // default_tablespace of the session
 	method     pg.Name // default_table_access_method
 	parallel   int     // max_parallel_maintenance_workers
+	within     bool    // rows are read back within a transaction that has the settings
 }
 
 // tries is how often an entry is executed that met a deadlock.
@@ -43,6 +44,9 @@ func (w *worker) work(ctx context.Context) error {
 		began := time.Now()
 		ended := w.run.progress.begin(n)
 		err = w.do(ctx, n)
+		if w.skips(ctx, n, err) {
+			err = nil
+		}
 		ended(err)
 		w.run.spend(n, time.Since(began))
 		late := err != nil && n.kind == nodeRun && ctx.Err() == nil && slices.Contains(lateCodes, postgres.Code(err))
@@ -75,6 +79,13 @@ func (w *worker) explain(n *node, err error) error {
 
 func (w *worker) do(ctx context.Context, n *node) error {
 	d := w.run.d.Source
+	if (n.kind == nodeRun || n.kind == nodeVerify) && w.run.isDamaged(n.table) {
+		return nil
+	}
+	if w.refersToDamaged(n) {
+		w.run.warn(n.entry.String(), "left out: rows that it refers to are missing", "")
+		return nil
+	}
 	switch n.kind {
 	case nodeRun:
 		return w.loadRun(ctx, n.table, n.run)
@@ -153,9 +164,13 @@ func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into rela
 	return err
 }
 
-// preData executes what comes before the rows, in the archive's order.
+// preData executes what comes before the rows, and makes of a new database what
+// the source was without being said in the archive. Of a database in use nothing
+// but what the archive says is touched.
 func (w *worker) preData(ctx context.Context) error {
-	a := w.run.archive
+	if w.run.d.Live != nil {
+		return w.preDataEntries(ctx)
+	}
 	for _, q := range removed(w.run.d.Source) {
 		if err := w.conn.Exec(ctx, q); postgres.Code(err) == "42501" && !w.conn.Superuser {
 			w.run.warn("database "+w.run.d.Target.Display(), "the source has no such object and it could not be dropped here: "+q, q)
@@ -163,14 +178,8 @@ func (w *worker) preData(ctx context.Context) error {
 			return fmt.Errorf("remove what the source does not have: %w", err)
 		}
 	}
-	for i := range a.Entries {
-		e := &a.Entries[i]
-		if a.PhaseOf(e) != pgarchive.PreData || e.IsPrivilege() {
-			continue
-		}
-		if err := w.execute(ctx, e); err != nil {
-			return fmt.Errorf("restore %s: %w", e, err)
-		}
+	if err := w.preDataEntries(ctx); err != nil {
+		return err
 	}
 	if w.run.plan.request.NoOwner {
 		return nil
@@ -178,6 +187,21 @@ func (w *worker) preData(ctx context.Context) error {
 	for _, q := range schemaPublic(w.run.d.Source, w.conn.Version) {
 		if err := w.conn.Exec(ctx, q); err != nil {
 			return fmt.Errorf("restore schema public: %w", err)
+		}
+	}
+	return nil
+}
+
+// preDataEntries executes the entries before the rows, in the archive's order.
+func (w *worker) preDataEntries(ctx context.Context) error {
+	a := w.run.archive
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		if a.PhaseOf(e) != pgarchive.PreData || e.IsPrivilege() {
+			continue
+		}
+		if err := w.execute(ctx, e); err != nil {
+			return fmt.Errorf("restore %s: %w", e, err)
 		}
 	}
 	return nil

@@ -80,8 +80,15 @@ func (c *Controller) newest() ([]byte, *repo.References, error) {
 }
 
 func (c *Controller) sendFrames(rpc grpc.BidiStreamingServer[tuskvaultv1.DownloadRequest, tuskvaultv1.DownloadResponse], credit int64, frames []*tuskvaultv1.DownloadFrames) (int64, []*tuskvaultv1.DownloadFrames, error) {
-	for len(frames) > 0 && int64(len(frames[0].Frames[0])) <= credit {
+	for len(frames) > 0 && (len(frames[0].Frames) == 0 || int64(len(frames[0].Frames[0])) <= credit) {
 		m := frames[0]
+		if len(m.Frames) == 0 { // about presence
+			frames = frames[1:]
+			if err := rpc.Send(&tuskvaultv1.DownloadResponse{Message: &tuskvaultv1.DownloadResponse_Frames{Frames: m}}); err != nil {
+				return credit, frames, err
+			}
+			continue
+		}
 		credit -= int64(len(m.Frames[0]))
 		frames = frames[1:]
 		for len(m.Frames) < framesAtOnce && len(frames) > 0 && frames[0].Sequence == m.Sequence && int64(len(frames[0].Frames[0])) <= credit {
@@ -116,6 +123,15 @@ func (c *Controller) lookUp(refs *repo.References, r *tuskvaultv1.DownloadRange)
 		}
 	}
 	var frames []*tuskvaultv1.DownloadFrames
+	if r.GetPresence() {
+		answer := &tuskvaultv1.DownloadFrames{Sequence: r.GetSequence()}
+		for i, n := range names {
+			if _, ok := c.frames[n]; !ok {
+				answer.Missing = append(answer.Missing, r.GetFirst()+uint32(i))
+			}
+		}
+		return []*tuskvaultv1.DownloadFrames{answer}, nil
+	}
 	for i, n := range names {
 		f, ok := c.frames[n]
 		if !ok {

@@ -768,6 +768,26 @@ type RestoreSpec struct {
 	NoOwner bool `protobuf:"varint,6,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Whether missing roles and tablespaces are created.
 	Globals bool `protobuf:"varint,7,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Patterns of schemas.
+	Schemas []string `protobuf:"bytes,10,rep,name=schemas,proto3" json:"schemas,omitempty"`
+	// Patterns of tables.
+	Tables []string `protobuf:"bytes,11,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Sections, by number: 1 pre-data, 2 data, 3 post-data; empty means all.
+	Sections []int32 `protobuf:"varint,12,rep,packed,name=sections,proto3" json:"sections,omitempty"`
+	// Roles that stand for others.
+	RoleMap []*NameMapping `protobuf:"bytes,13,rep,name=role_map,json=roleMap,proto3" json:"role_map,omitempty"`
+	// Tablespaces that stand for others.
+	TablespaceMap []*NameMapping `protobuf:"bytes,14,rep,name=tablespace_map,json=tablespaceMap,proto3" json:"tablespace_map,omitempty"`
+	// Whether tables go into a database in use.
+	Live bool `protobuf:"varint,15,opt,name=live,proto3" json:"live,omitempty"`
+	// Side schema of a live restore, or empty.
+	LiveSchema string `protobuf:"bytes,16,opt,name=live_schema,json=liveSchema,proto3" json:"live_schema,omitempty"`
+	// Whether damaged tables are left empty.
+	SkipDamaged bool `protobuf:"varint,17,opt,name=skip_damaged,json=skipDamaged,proto3" json:"skip_damaged,omitempty"`
+	// Whether passwords of existing roles are set.
+	OverwritePasswords bool `protobuf:"varint,18,opt,name=overwrite_passwords,json=overwritePasswords,proto3" json:"overwrite_passwords,omitempty"`
+	// Whether only roles are restored.
+	GlobalsOnly bool `protobuf:"varint,19,opt,name=globals_only,json=globalsOnly,proto3" json:"globals_only,omitempty"`
 	// Whether every table is read back once more.
 	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
 	// Whether no statistics are gathered.
@@ -855,6 +875,76 @@ func (x *RestoreSpec) GetGlobals() bool {
 	return false
 }
 
+func (x *RestoreSpec) GetSchemas() []string {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
+func (x *RestoreSpec) GetTables() []string {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *RestoreSpec) GetSections() []int32 {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *RestoreSpec) GetRoleMap() []*NameMapping {
+	if x != nil {
+		return x.RoleMap
+	}
+	return nil
+}
+
+func (x *RestoreSpec) GetTablespaceMap() []*NameMapping {
+	if x != nil {
+		return x.TablespaceMap
+	}
+	return nil
+}
+
+func (x *RestoreSpec) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *RestoreSpec) GetLiveSchema() string {
+	if x != nil {
+		return x.LiveSchema
+	}
+	return ""
+}
+
+func (x *RestoreSpec) GetSkipDamaged() bool {
+	if x != nil {
+		return x.SkipDamaged
+	}
+	return false
+}
+
+func (x *RestoreSpec) GetOverwritePasswords() bool {
+	if x != nil {
+		return x.OverwritePasswords
+	}
+	return false
+}
+
+func (x *RestoreSpec) GetGlobalsOnly() bool {
+	if x != nil {
+		return x.GlobalsOnly
+	}
+	return false
+}
+
 func (x *RestoreSpec) GetReadBack() bool {
 	if x != nil {
 		return x.ReadBack
@@ -867,6 +957,61 @@ func (x *RestoreSpec) GetNoAnalyze() bool {
 		return x.NoAnalyze
 	}
 	return false
+}
+
+// NameMapping gives a name another one at the target.
+type NameMapping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the snapshot.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Name at the target.
+	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameMapping) Reset() {
+	*x = NameMapping{}
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameMapping) ProtoMessage() {}
+
+func (x *NameMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameMapping.ProtoReflect.Descriptor instead.
+func (*NameMapping) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NameMapping) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *NameMapping) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
 }
 
 // DrillSpec says which snapshot to prove, and what must hold.
@@ -894,7 +1039,7 @@ type DrillSpec struct {
 
 func (x *DrillSpec) Reset() {
 	*x = DrillSpec{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1051,7 @@ func (x *DrillSpec) String() string {
 func (*DrillSpec) ProtoMessage() {}
 
 func (x *DrillSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1064,7 @@ func (x *DrillSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillSpec.ProtoReflect.Descriptor instead.
 func (*DrillSpec) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DrillSpec) GetSnapshot() []byte {
@@ -995,7 +1140,7 @@ type Assertion struct {
 
 func (x *Assertion) Reset() {
 	*x = Assertion{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1152,7 @@ func (x *Assertion) String() string {
 func (*Assertion) ProtoMessage() {}
 
 func (x *Assertion) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1165,7 @@ func (x *Assertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assertion.ProtoReflect.Descriptor instead.
 func (*Assertion) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Assertion) GetDatabase() string {
@@ -1080,7 +1225,7 @@ type Drill struct {
 
 func (x *Drill) Reset() {
 	*x = Drill{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1237,7 @@ func (x *Drill) String() string {
 func (*Drill) ProtoMessage() {}
 
 func (x *Drill) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1250,7 @@ func (x *Drill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drill.ProtoReflect.Descriptor instead.
 func (*Drill) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Drill) GetSnapshot() []byte {
@@ -1193,7 +1338,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1350,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1363,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DrillReport) GetStatement() []byte {
@@ -1255,7 +1400,7 @@ type DatabaseMapping struct {
 
 func (x *DatabaseMapping) Reset() {
 	*x = DatabaseMapping{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1412,7 @@ func (x *DatabaseMapping) String() string {
 func (*DatabaseMapping) ProtoMessage() {}
 
 func (x *DatabaseMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1425,7 @@ func (x *DatabaseMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseMapping.ProtoReflect.Descriptor instead.
 func (*DatabaseMapping) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DatabaseMapping) GetSource() string {
@@ -1328,7 +1473,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1485,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1498,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Attempt) GetJob() []byte {
@@ -1464,7 +1609,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1621,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1634,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Result) GetFence() *Fence {
@@ -1588,7 +1733,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1745,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1758,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Problem) GetError() bool {
@@ -1674,7 +1819,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1831,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1844,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Stats) GetRows() int64 {
@@ -1780,7 +1925,7 @@ type DatabaseResult struct {
 
 func (x *DatabaseResult) Reset() {
 	*x = DatabaseResult{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1937,7 @@ func (x *DatabaseResult) String() string {
 func (*DatabaseResult) ProtoMessage() {}
 
 func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1950,7 @@ func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseResult.ProtoReflect.Descriptor instead.
 func (*DatabaseResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DatabaseResult) GetDatabase() string {
@@ -1897,7 +2042,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2054,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2067,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_tuskvault_catalog_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogLine) GetNumber() uint64 {
@@ -2007,7 +2152,7 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\aworkers\x18\x03 \x01(\x05R\aworkers\x126\n" +
 	"\tlock_wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blockWait\x12/\n" +
 	"\x14abort_on_blocked_ddl\x18\x05 \x01(\bR\x11abortOnBlockedDdl\x12D\n" +
-	"\x10blocked_patience\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0fblockedPatience\"\xa6\x02\n" +
+	"\x10blocked_patience\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0fblockedPatience\"\xa8\x05\n" +
 	"\vRestoreSpec\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12C\n" +
 	"\tdatabases\x18\x02 \x03(\v2%.tuskvault.catalog.v1.DatabaseMappingR\tdatabases\x12\x12\n" +
@@ -2015,10 +2160,25 @@ const file_tuskvault_catalog_v1_job_proto_rawDesc = "" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\x06 \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\a \x01(\bR\aglobals\x12\x1b\n" +
+	"\aglobals\x18\a \x01(\bR\aglobals\x12\x18\n" +
+	"\aschemas\x18\n" +
+	" \x03(\tR\aschemas\x12\x16\n" +
+	"\x06tables\x18\v \x03(\tR\x06tables\x12\x1a\n" +
+	"\bsections\x18\f \x03(\x05R\bsections\x12<\n" +
+	"\brole_map\x18\r \x03(\v2!.tuskvault.catalog.v1.NameMappingR\aroleMap\x12H\n" +
+	"\x0etablespace_map\x18\x0e \x03(\v2!.tuskvault.catalog.v1.NameMappingR\rtablespaceMap\x12\x12\n" +
+	"\x04live\x18\x0f \x01(\bR\x04live\x12\x1f\n" +
+	"\vlive_schema\x18\x10 \x01(\tR\n" +
+	"liveSchema\x12!\n" +
+	"\fskip_damaged\x18\x11 \x01(\bR\vskipDamaged\x12/\n" +
+	"\x13overwrite_passwords\x18\x12 \x01(\bR\x12overwritePasswords\x12!\n" +
+	"\fglobals_only\x18\x13 \x01(\bR\vglobalsOnly\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
-	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"\xab\x02\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"=\n" +
+	"\vNameMapping\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"\xab\x02\n" +
 	"\tDrillSpec\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1c\n" +
 	"\tdatabases\x18\x02 \x03(\tR\tdatabases\x12\x12\n" +
@@ -2170,7 +2330,7 @@ func file_tuskvault_catalog_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tuskvault_catalog_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_tuskvault_catalog_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tuskvault_catalog_v1_job_proto_goTypes = []any{
 	(JobKind)(0),                  // 0: tuskvault.catalog.v1.JobKind
 	(JobState)(0),                 // 1: tuskvault.catalog.v1.JobState
@@ -2180,60 +2340,63 @@ var file_tuskvault_catalog_v1_job_proto_goTypes = []any{
 	(*Job)(nil),                   // 5: tuskvault.catalog.v1.Job
 	(*BackupSpec)(nil),            // 6: tuskvault.catalog.v1.BackupSpec
 	(*RestoreSpec)(nil),           // 7: tuskvault.catalog.v1.RestoreSpec
-	(*DrillSpec)(nil),             // 8: tuskvault.catalog.v1.DrillSpec
-	(*Assertion)(nil),             // 9: tuskvault.catalog.v1.Assertion
-	(*Drill)(nil),                 // 10: tuskvault.catalog.v1.Drill
-	(*DrillReport)(nil),           // 11: tuskvault.catalog.v1.DrillReport
-	(*DatabaseMapping)(nil),       // 12: tuskvault.catalog.v1.DatabaseMapping
-	(*Attempt)(nil),               // 13: tuskvault.catalog.v1.Attempt
-	(*Result)(nil),                // 14: tuskvault.catalog.v1.Result
-	(*Problem)(nil),               // 15: tuskvault.catalog.v1.Problem
-	(*Stats)(nil),                 // 16: tuskvault.catalog.v1.Stats
-	(*DatabaseResult)(nil),        // 17: tuskvault.catalog.v1.DatabaseResult
-	(*LogLine)(nil),               // 18: tuskvault.catalog.v1.LogLine
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*NameMapping)(nil),           // 8: tuskvault.catalog.v1.NameMapping
+	(*DrillSpec)(nil),             // 9: tuskvault.catalog.v1.DrillSpec
+	(*Assertion)(nil),             // 10: tuskvault.catalog.v1.Assertion
+	(*Drill)(nil),                 // 11: tuskvault.catalog.v1.Drill
+	(*DrillReport)(nil),           // 12: tuskvault.catalog.v1.DrillReport
+	(*DatabaseMapping)(nil),       // 13: tuskvault.catalog.v1.DatabaseMapping
+	(*Attempt)(nil),               // 14: tuskvault.catalog.v1.Attempt
+	(*Result)(nil),                // 15: tuskvault.catalog.v1.Result
+	(*Problem)(nil),               // 16: tuskvault.catalog.v1.Problem
+	(*Stats)(nil),                 // 17: tuskvault.catalog.v1.Stats
+	(*DatabaseResult)(nil),        // 18: tuskvault.catalog.v1.DatabaseResult
+	(*LogLine)(nil),               // 19: tuskvault.catalog.v1.LogLine
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
 }
 var file_tuskvault_catalog_v1_job_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.catalog.v1.Job.kind:type_name -> tuskvault.catalog.v1.JobKind
 	1,  // 1: tuskvault.catalog.v1.Job.state:type_name -> tuskvault.catalog.v1.JobState
 	6,  // 2: tuskvault.catalog.v1.Job.backup:type_name -> tuskvault.catalog.v1.BackupSpec
 	7,  // 3: tuskvault.catalog.v1.Job.restore:type_name -> tuskvault.catalog.v1.RestoreSpec
-	8,  // 4: tuskvault.catalog.v1.Job.drill:type_name -> tuskvault.catalog.v1.DrillSpec
-	19, // 5: tuskvault.catalog.v1.Job.created:type_name -> google.protobuf.Timestamp
-	19, // 6: tuskvault.catalog.v1.Job.started:type_name -> google.protobuf.Timestamp
-	19, // 7: tuskvault.catalog.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	9,  // 4: tuskvault.catalog.v1.Job.drill:type_name -> tuskvault.catalog.v1.DrillSpec
+	20, // 5: tuskvault.catalog.v1.Job.created:type_name -> google.protobuf.Timestamp
+	20, // 6: tuskvault.catalog.v1.Job.started:type_name -> google.protobuf.Timestamp
+	20, // 7: tuskvault.catalog.v1.Job.ended:type_name -> google.protobuf.Timestamp
 	4,  // 8: tuskvault.catalog.v1.Job.current:type_name -> tuskvault.catalog.v1.Fence
-	19, // 9: tuskvault.catalog.v1.Job.next_attempt:type_name -> google.protobuf.Timestamp
-	14, // 10: tuskvault.catalog.v1.Job.result:type_name -> tuskvault.catalog.v1.Result
+	20, // 9: tuskvault.catalog.v1.Job.next_attempt:type_name -> google.protobuf.Timestamp
+	15, // 10: tuskvault.catalog.v1.Job.result:type_name -> tuskvault.catalog.v1.Result
 	1,  // 11: tuskvault.catalog.v1.Job.ending:type_name -> tuskvault.catalog.v1.JobState
-	20, // 12: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
-	20, // 13: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
-	12, // 14: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
-	9,  // 15: tuskvault.catalog.v1.DrillSpec.assertions:type_name -> tuskvault.catalog.v1.Assertion
-	20, // 16: tuskvault.catalog.v1.DrillSpec.timeout:type_name -> google.protobuf.Duration
-	4,  // 17: tuskvault.catalog.v1.Drill.fence:type_name -> tuskvault.catalog.v1.Fence
-	19, // 18: tuskvault.catalog.v1.Drill.ended:type_name -> google.protobuf.Timestamp
-	19, // 19: tuskvault.catalog.v1.Drill.received:type_name -> google.protobuf.Timestamp
-	4,  // 20: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
-	2,  // 21: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
-	19, // 22: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
-	19, // 23: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
-	4,  // 24: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
-	3,  // 25: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
-	15, // 26: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
-	16, // 27: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
-	17, // 28: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
-	19, // 29: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
-	19, // 30: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
-	20, // 31: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	4,  // 32: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
-	19, // 33: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	21, // 12: tuskvault.catalog.v1.BackupSpec.lock_wait:type_name -> google.protobuf.Duration
+	21, // 13: tuskvault.catalog.v1.BackupSpec.blocked_patience:type_name -> google.protobuf.Duration
+	13, // 14: tuskvault.catalog.v1.RestoreSpec.databases:type_name -> tuskvault.catalog.v1.DatabaseMapping
+	8,  // 15: tuskvault.catalog.v1.RestoreSpec.role_map:type_name -> tuskvault.catalog.v1.NameMapping
+	8,  // 16: tuskvault.catalog.v1.RestoreSpec.tablespace_map:type_name -> tuskvault.catalog.v1.NameMapping
+	10, // 17: tuskvault.catalog.v1.DrillSpec.assertions:type_name -> tuskvault.catalog.v1.Assertion
+	21, // 18: tuskvault.catalog.v1.DrillSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 19: tuskvault.catalog.v1.Drill.fence:type_name -> tuskvault.catalog.v1.Fence
+	20, // 20: tuskvault.catalog.v1.Drill.ended:type_name -> google.protobuf.Timestamp
+	20, // 21: tuskvault.catalog.v1.Drill.received:type_name -> google.protobuf.Timestamp
+	4,  // 22: tuskvault.catalog.v1.Attempt.fence:type_name -> tuskvault.catalog.v1.Fence
+	2,  // 23: tuskvault.catalog.v1.Attempt.state:type_name -> tuskvault.catalog.v1.AttemptState
+	20, // 24: tuskvault.catalog.v1.Attempt.started:type_name -> google.protobuf.Timestamp
+	20, // 25: tuskvault.catalog.v1.Attempt.ended:type_name -> google.protobuf.Timestamp
+	4,  // 26: tuskvault.catalog.v1.Result.fence:type_name -> tuskvault.catalog.v1.Fence
+	3,  // 27: tuskvault.catalog.v1.Result.outcome:type_name -> tuskvault.catalog.v1.Outcome
+	16, // 28: tuskvault.catalog.v1.Result.problems:type_name -> tuskvault.catalog.v1.Problem
+	17, // 29: tuskvault.catalog.v1.Result.stats:type_name -> tuskvault.catalog.v1.Stats
+	18, // 30: tuskvault.catalog.v1.Result.databases:type_name -> tuskvault.catalog.v1.DatabaseResult
+	20, // 31: tuskvault.catalog.v1.Result.started:type_name -> google.protobuf.Timestamp
+	20, // 32: tuskvault.catalog.v1.Result.ended:type_name -> google.protobuf.Timestamp
+	21, // 33: tuskvault.catalog.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	4,  // 34: tuskvault.catalog.v1.LogLine.fence:type_name -> tuskvault.catalog.v1.Fence
+	20, // 35: tuskvault.catalog.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_job_proto_init() }
@@ -2252,7 +2415,7 @@ func file_tuskvault_catalog_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_job_proto_rawDesc), len(file_tuskvault_catalog_v1_job_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

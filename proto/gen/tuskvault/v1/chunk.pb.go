@@ -1079,7 +1079,10 @@ type DownloadRange struct {
 	// First entry of the list wanted, from 0.
 	First uint32 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
 	// Number of entries wanted.
-	Count         uint32 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	Count uint32 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	// Whether only to tell which of the entries are missing: in no pack that the
+	// store has. No chunk is read; the answer has no frames and takes no credit.
+	Presence      bool `protobuf:"varint,6,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1147,6 +1150,13 @@ func (x *DownloadRange) GetCount() uint32 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *DownloadRange) GetPresence() bool {
+	if x != nil {
+		return x.Presence
+	}
+	return false
 }
 
 // DownloadCredit lets the controller send more.
@@ -1343,7 +1353,9 @@ type DownloadFrames struct {
 	// Number of the question.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Whole frames in the order asked for.
-	Frames        [][]byte `protobuf:"bytes,2,rep,name=frames,proto3" json:"frames,omitempty"`
+	Frames [][]byte `protobuf:"bytes,2,rep,name=frames,proto3" json:"frames,omitempty"`
+	// Of an answer about presence: positions in the list of the entries that are missing.
+	Missing       []uint32 `protobuf:"varint,3,rep,packed,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1388,6 +1400,13 @@ func (x *DownloadFrames) GetSequence() uint64 {
 func (x *DownloadFrames) GetFrames() [][]byte {
 	if x != nil {
 		return x.Frames
+	}
+	return nil
+}
+
+func (x *DownloadFrames) GetMissing() []uint32 {
+	if x != nil {
+		return x.Missing
 	}
 	return nil
 }
@@ -1455,14 +1474,15 @@ const file_tuskvault_v1_chunk_proto_rawDesc = "" +
 	"\rDownloadBegin\x122\n" +
 	"\aattempt\x18\x01 \x01(\v2\x18.tuskvault.v1.AttemptRefR\aattempt\x12#\n" +
 	"\rwant_snapshot\x18\x02 \x01(\bR\fwantSnapshot\x12!\n" +
-	"\fwindow_bytes\x18\x03 \x01(\x03R\vwindowBytes\"\x8a\x01\n" +
+	"\fwindow_bytes\x18\x03 \x01(\x03R\vwindowBytes\"\xa6\x01\n" +
 	"\rDownloadRange\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04list\x18\x02 \x01(\rR\x04list\x12\x1d\n" +
 	"\n" +
 	"list_chunk\x18\x03 \x01(\bR\tlistChunk\x12\x14\n" +
 	"\x05first\x18\x04 \x01(\rR\x05first\x12\x14\n" +
-	"\x05count\x18\x05 \x01(\rR\x05count\"&\n" +
+	"\x05count\x18\x05 \x01(\rR\x05count\x12\x1a\n" +
+	"\bpresence\x18\x06 \x01(\bR\bpresence\"&\n" +
 	"\x0eDownloadCredit\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\x90\x01\n" +
 	"\x10DownloadResponse\x129\n" +
@@ -1471,10 +1491,11 @@ const file_tuskvault_v1_chunk_proto_rawDesc = "" +
 	"\amessage\"7\n" +
 	"\rSnapshotPiece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"D\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"^\n" +
 	"\x0eDownloadFrames\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
-	"\x06frames\x18\x02 \x03(\fR\x06frames2\xed\x01\n" +
+	"\x06frames\x18\x02 \x03(\fR\x06frames\x12\x18\n" +
+	"\amissing\x18\x03 \x03(\rR\amissing2\xed\x01\n" +
 	"\fChunkService\x12G\n" +
 	"\x06Upload\x12\x1b.tuskvault.v1.UploadRequest\x1a\x1c.tuskvault.v1.UploadResponse(\x010\x01\x12E\n" +
 	"\x06Commit\x12\x1b.tuskvault.v1.CommitRequest\x1a\x1c.tuskvault.v1.CommitResponse(\x01\x12M\n" +

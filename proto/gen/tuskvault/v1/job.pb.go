@@ -604,6 +604,28 @@ type StartRestoreRequest struct {
 	NoOwner bool `protobuf:"varint,8,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Create missing roles and tablespaces first.
 	Globals bool `protobuf:"varint,9,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Patterns of schemas, as psql reads them; empty with tables means whole databases.
+	Schemas []string `protobuf:"bytes,10,rep,name=schemas,proto3" json:"schemas,omitempty"`
+	// Patterns of tables, views and sequences, as psql reads them: TABLE or SCHEMA.TABLE.
+	Tables []string `protobuf:"bytes,11,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Sections; empty means all.
+	Sections []RestoreSection `protobuf:"varint,12,rep,packed,name=sections,proto3,enum=tuskvault.v1.RestoreSection" json:"sections,omitempty"`
+	// Roles that stand for others at the target.
+	RoleMap []*NameMapping `protobuf:"bytes,13,rep,name=role_map,json=roleMap,proto3" json:"role_map,omitempty"`
+	// Tablespaces that stand for others at the target.
+	TablespaceMap []*NameMapping `protobuf:"bytes,14,rep,name=tablespace_map,json=tablespaceMap,proto3" json:"tablespace_map,omitempty"`
+	// Whether the tables go into a database that exists and is in use. With replace
+	// their rows replace those of the tables there, in one transaction; without, they
+	// come into a side schema.
+	Live bool `protobuf:"varint,15,opt,name=live,proto3" json:"live,omitempty"`
+	// Side schema of a live restore; empty lets the agent choose. It must not exist.
+	LiveSchema string `protobuf:"bytes,16,opt,name=live_schema,json=liveSchema,proto3" json:"live_schema,omitempty"`
+	// Whether tables whose chunks are missing or damaged are left empty, and named.
+	SkipDamaged bool `protobuf:"varint,17,opt,name=skip_damaged,json=skipDamaged,proto3" json:"skip_damaged,omitempty"`
+	// Whether passwords of roles that exist are set to the snapshot's; needs globals.
+	OverwritePasswords bool `protobuf:"varint,18,opt,name=overwrite_passwords,json=overwritePasswords,proto3" json:"overwrite_passwords,omitempty"`
+	// Whether only roles are restored, and no database; needs globals.
+	GlobalsOnly bool `protobuf:"varint,19,opt,name=globals_only,json=globalsOnly,proto3" json:"globals_only,omitempty"`
 	// Read every table back and compare it once more after it was loaded.
 	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
 	// Gather no statistics.
@@ -701,6 +723,76 @@ func (x *StartRestoreRequest) GetNoOwner() bool {
 func (x *StartRestoreRequest) GetGlobals() bool {
 	if x != nil {
 		return x.Globals
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetSchemas() []string {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
+func (x *StartRestoreRequest) GetTables() []string {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *StartRestoreRequest) GetSections() []RestoreSection {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *StartRestoreRequest) GetRoleMap() []*NameMapping {
+	if x != nil {
+		return x.RoleMap
+	}
+	return nil
+}
+
+func (x *StartRestoreRequest) GetTablespaceMap() []*NameMapping {
+	if x != nil {
+		return x.TablespaceMap
+	}
+	return nil
+}
+
+func (x *StartRestoreRequest) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetLiveSchema() string {
+	if x != nil {
+		return x.LiveSchema
+	}
+	return ""
+}
+
+func (x *StartRestoreRequest) GetSkipDamaged() bool {
+	if x != nil {
+		return x.SkipDamaged
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetOverwritePasswords() bool {
+	if x != nil {
+		return x.OverwritePasswords
+	}
+	return false
+}
+
+func (x *StartRestoreRequest) GetGlobalsOnly() bool {
+	if x != nil {
+		return x.GlobalsOnly
 	}
 	return false
 }
@@ -1325,7 +1417,7 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\x11exclude_databases\x18\x04 \x03(\tR\x10excludeDatabases\x12\x18\n" +
 	"\aworkers\x18\x05 \x01(\x05R\aworkers\":\n" +
 	"\x13StartBackupResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\xee\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\xfe\x05\n" +
 	"\x13StartRestoreRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
@@ -1336,7 +1428,19 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\areplace\x18\x06 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\a \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\b \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\t \x01(\bR\aglobals\x12\x1b\n" +
+	"\aglobals\x18\t \x01(\bR\aglobals\x12\x18\n" +
+	"\aschemas\x18\n" +
+	" \x03(\tR\aschemas\x12\x16\n" +
+	"\x06tables\x18\v \x03(\tR\x06tables\x128\n" +
+	"\bsections\x18\f \x03(\x0e2\x1c.tuskvault.v1.RestoreSectionR\bsections\x124\n" +
+	"\brole_map\x18\r \x03(\v2\x19.tuskvault.v1.NameMappingR\aroleMap\x12@\n" +
+	"\x0etablespace_map\x18\x0e \x03(\v2\x19.tuskvault.v1.NameMappingR\rtablespaceMap\x12\x12\n" +
+	"\x04live\x18\x0f \x01(\bR\x04live\x12\x1f\n" +
+	"\vlive_schema\x18\x10 \x01(\tR\n" +
+	"liveSchema\x12!\n" +
+	"\fskip_damaged\x18\x11 \x01(\bR\vskipDamaged\x12/\n" +
+	"\x13overwrite_passwords\x18\x12 \x01(\bR\x12overwritePasswords\x12!\n" +
+	"\fglobals_only\x18\x13 \x01(\bR\vglobalsOnly\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
 	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\";\n" +
@@ -1435,9 +1539,11 @@ var file_tuskvault_v1_job_proto_goTypes = []any{
 	(*DrillWork)(nil),             // 23: tuskvault.v1.DrillWork
 	(*AttemptRef)(nil),            // 24: tuskvault.v1.AttemptRef
 	(*DatabaseMapping)(nil),       // 25: tuskvault.v1.DatabaseMapping
-	(*PageRequest)(nil),           // 26: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),          // 27: tuskvault.v1.PageResponse
-	(*JobLog)(nil),                // 28: tuskvault.v1.JobLog
+	(RestoreSection)(0),           // 26: tuskvault.v1.RestoreSection
+	(*NameMapping)(nil),           // 27: tuskvault.v1.NameMapping
+	(*PageRequest)(nil),           // 28: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),          // 29: tuskvault.v1.PageResponse
+	(*JobLog)(nil),                // 30: tuskvault.v1.JobLog
 }
 var file_tuskvault_v1_job_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Job.kind:type_name -> tuskvault.v1.JobKind
@@ -1457,36 +1563,39 @@ var file_tuskvault_v1_job_proto_depIdxs = []int32{
 	18, // 14: tuskvault.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 15: tuskvault.v1.StartBackupResponse.job:type_name -> tuskvault.v1.Job
 	25, // 16: tuskvault.v1.StartRestoreRequest.databases:type_name -> tuskvault.v1.DatabaseMapping
-	2,  // 17: tuskvault.v1.StartRestoreResponse.job:type_name -> tuskvault.v1.Job
-	26, // 18: tuskvault.v1.ListJobsRequest.page:type_name -> tuskvault.v1.PageRequest
-	1,  // 19: tuskvault.v1.ListJobsRequest.states:type_name -> tuskvault.v1.JobState
-	2,  // 20: tuskvault.v1.ListJobsResponse.jobs:type_name -> tuskvault.v1.Job
-	27, // 21: tuskvault.v1.ListJobsResponse.page:type_name -> tuskvault.v1.PageResponse
-	2,  // 22: tuskvault.v1.GetJobResponse.job:type_name -> tuskvault.v1.Job
-	2,  // 23: tuskvault.v1.WatchJobResponse.job:type_name -> tuskvault.v1.Job
-	2,  // 24: tuskvault.v1.CancelJobResponse.job:type_name -> tuskvault.v1.Job
-	26, // 25: tuskvault.v1.ListJobLogsRequest.page:type_name -> tuskvault.v1.PageRequest
-	28, // 26: tuskvault.v1.ListJobLogsResponse.lines:type_name -> tuskvault.v1.JobLog
-	27, // 27: tuskvault.v1.ListJobLogsResponse.page:type_name -> tuskvault.v1.PageResponse
-	4,  // 28: tuskvault.v1.JobService.StartBackup:input_type -> tuskvault.v1.StartBackupRequest
-	6,  // 29: tuskvault.v1.JobService.StartRestore:input_type -> tuskvault.v1.StartRestoreRequest
-	8,  // 30: tuskvault.v1.JobService.ListJobs:input_type -> tuskvault.v1.ListJobsRequest
-	10, // 31: tuskvault.v1.JobService.GetJob:input_type -> tuskvault.v1.GetJobRequest
-	12, // 32: tuskvault.v1.JobService.WatchJob:input_type -> tuskvault.v1.WatchJobRequest
-	14, // 33: tuskvault.v1.JobService.CancelJob:input_type -> tuskvault.v1.CancelJobRequest
-	16, // 34: tuskvault.v1.JobService.ListJobLogs:input_type -> tuskvault.v1.ListJobLogsRequest
-	5,  // 35: tuskvault.v1.JobService.StartBackup:output_type -> tuskvault.v1.StartBackupResponse
-	7,  // 36: tuskvault.v1.JobService.StartRestore:output_type -> tuskvault.v1.StartRestoreResponse
-	9,  // 37: tuskvault.v1.JobService.ListJobs:output_type -> tuskvault.v1.ListJobsResponse
-	11, // 38: tuskvault.v1.JobService.GetJob:output_type -> tuskvault.v1.GetJobResponse
-	13, // 39: tuskvault.v1.JobService.WatchJob:output_type -> tuskvault.v1.WatchJobResponse
-	15, // 40: tuskvault.v1.JobService.CancelJob:output_type -> tuskvault.v1.CancelJobResponse
-	17, // 41: tuskvault.v1.JobService.ListJobLogs:output_type -> tuskvault.v1.ListJobLogsResponse
-	35, // [35:42] is the sub-list for method output_type
-	28, // [28:35] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	26, // 17: tuskvault.v1.StartRestoreRequest.sections:type_name -> tuskvault.v1.RestoreSection
+	27, // 18: tuskvault.v1.StartRestoreRequest.role_map:type_name -> tuskvault.v1.NameMapping
+	27, // 19: tuskvault.v1.StartRestoreRequest.tablespace_map:type_name -> tuskvault.v1.NameMapping
+	2,  // 20: tuskvault.v1.StartRestoreResponse.job:type_name -> tuskvault.v1.Job
+	28, // 21: tuskvault.v1.ListJobsRequest.page:type_name -> tuskvault.v1.PageRequest
+	1,  // 22: tuskvault.v1.ListJobsRequest.states:type_name -> tuskvault.v1.JobState
+	2,  // 23: tuskvault.v1.ListJobsResponse.jobs:type_name -> tuskvault.v1.Job
+	29, // 24: tuskvault.v1.ListJobsResponse.page:type_name -> tuskvault.v1.PageResponse
+	2,  // 25: tuskvault.v1.GetJobResponse.job:type_name -> tuskvault.v1.Job
+	2,  // 26: tuskvault.v1.WatchJobResponse.job:type_name -> tuskvault.v1.Job
+	2,  // 27: tuskvault.v1.CancelJobResponse.job:type_name -> tuskvault.v1.Job
+	28, // 28: tuskvault.v1.ListJobLogsRequest.page:type_name -> tuskvault.v1.PageRequest
+	30, // 29: tuskvault.v1.ListJobLogsResponse.lines:type_name -> tuskvault.v1.JobLog
+	29, // 30: tuskvault.v1.ListJobLogsResponse.page:type_name -> tuskvault.v1.PageResponse
+	4,  // 31: tuskvault.v1.JobService.StartBackup:input_type -> tuskvault.v1.StartBackupRequest
+	6,  // 32: tuskvault.v1.JobService.StartRestore:input_type -> tuskvault.v1.StartRestoreRequest
+	8,  // 33: tuskvault.v1.JobService.ListJobs:input_type -> tuskvault.v1.ListJobsRequest
+	10, // 34: tuskvault.v1.JobService.GetJob:input_type -> tuskvault.v1.GetJobRequest
+	12, // 35: tuskvault.v1.JobService.WatchJob:input_type -> tuskvault.v1.WatchJobRequest
+	14, // 36: tuskvault.v1.JobService.CancelJob:input_type -> tuskvault.v1.CancelJobRequest
+	16, // 37: tuskvault.v1.JobService.ListJobLogs:input_type -> tuskvault.v1.ListJobLogsRequest
+	5,  // 38: tuskvault.v1.JobService.StartBackup:output_type -> tuskvault.v1.StartBackupResponse
+	7,  // 39: tuskvault.v1.JobService.StartRestore:output_type -> tuskvault.v1.StartRestoreResponse
+	9,  // 40: tuskvault.v1.JobService.ListJobs:output_type -> tuskvault.v1.ListJobsResponse
+	11, // 41: tuskvault.v1.JobService.GetJob:output_type -> tuskvault.v1.GetJobResponse
+	13, // 42: tuskvault.v1.JobService.WatchJob:output_type -> tuskvault.v1.WatchJobResponse
+	15, // 43: tuskvault.v1.JobService.CancelJob:output_type -> tuskvault.v1.CancelJobResponse
+	17, // 44: tuskvault.v1.JobService.ListJobLogs:output_type -> tuskvault.v1.ListJobLogsResponse
+	38, // [38:45] is the sub-list for method output_type
+	31, // [31:38] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_job_proto_init() }

@@ -76,6 +76,63 @@ func (BlockedDdlAction) EnumDescriptor() ([]byte, []int) {
 	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{0}
 }
 
+// RestoreSection is a part of a database that can be restored by itself.
+type RestoreSection int32
+
+const (
+	// Never sent; refused by readers.
+	RestoreSection_RESTORE_SECTION_UNSPECIFIED RestoreSection = 0
+	// Schemas, types, functions, tables without rows, views.
+	RestoreSection_RESTORE_SECTION_PRE_DATA RestoreSection = 1
+	// Rows, values of sequences, large objects.
+	RestoreSection_RESTORE_SECTION_DATA RestoreSection = 2
+	// Indexes, constraints, triggers, rules, policies, publications.
+	RestoreSection_RESTORE_SECTION_POST_DATA RestoreSection = 3
+)
+
+// Enum value maps for RestoreSection.
+var (
+	RestoreSection_name = map[int32]string{
+		0: "RESTORE_SECTION_UNSPECIFIED",
+		1: "RESTORE_SECTION_PRE_DATA",
+		2: "RESTORE_SECTION_DATA",
+		3: "RESTORE_SECTION_POST_DATA",
+	}
+	RestoreSection_value = map[string]int32{
+		"RESTORE_SECTION_UNSPECIFIED": 0,
+		"RESTORE_SECTION_PRE_DATA":    1,
+		"RESTORE_SECTION_DATA":        2,
+		"RESTORE_SECTION_POST_DATA":   3,
+	}
+)
+
+func (x RestoreSection) Enum() *RestoreSection {
+	p := new(RestoreSection)
+	*p = x
+	return p
+}
+
+func (x RestoreSection) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RestoreSection) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_v1_work_proto_enumTypes[1].Descriptor()
+}
+
+func (RestoreSection) Type() protoreflect.EnumType {
+	return &file_tuskvault_v1_work_proto_enumTypes[1]
+}
+
+func (x RestoreSection) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RestoreSection.Descriptor instead.
+func (RestoreSection) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{1}
+}
+
 // Outcome is how an attempt ended.
 type Outcome int32
 
@@ -117,11 +174,11 @@ func (x Outcome) String() string {
 }
 
 func (Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_tuskvault_v1_work_proto_enumTypes[1].Descriptor()
+	return file_tuskvault_v1_work_proto_enumTypes[2].Descriptor()
 }
 
 func (Outcome) Type() protoreflect.EnumType {
-	return &file_tuskvault_v1_work_proto_enumTypes[1]
+	return &file_tuskvault_v1_work_proto_enumTypes[2]
 }
 
 func (x Outcome) Number() protoreflect.EnumNumber {
@@ -130,7 +187,7 @@ func (x Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Outcome.Descriptor instead.
 func (Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{2}
 }
 
 // JobOffer is one attempt of a job, offered to an agent.
@@ -620,6 +677,61 @@ func (x *DatabaseMapping) GetTarget() string {
 	return ""
 }
 
+// NameMapping gives a name of the snapshot another one at the target.
+type NameMapping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the snapshot, display form.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Name at the target, display form. Of a tablespace empty means the database's own.
+	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameMapping) Reset() {
+	*x = NameMapping{}
+	mi := &file_tuskvault_v1_work_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameMapping) ProtoMessage() {}
+
+func (x *NameMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_work_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameMapping.ProtoReflect.Descriptor instead.
+func (*NameMapping) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *NameMapping) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *NameMapping) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
 // RestoreWork says what to restore, and where.
 type RestoreWork struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -639,6 +751,28 @@ type RestoreWork struct {
 	NoOwner bool `protobuf:"varint,7,opt,name=no_owner,json=noOwner,proto3" json:"no_owner,omitempty"`
 	// Whether missing roles and tablespaces are created first.
 	Globals bool `protobuf:"varint,8,opt,name=globals,proto3" json:"globals,omitempty"`
+	// Patterns of schemas, as psql reads them; empty with tables means whole databases.
+	Schemas []string `protobuf:"bytes,10,rep,name=schemas,proto3" json:"schemas,omitempty"`
+	// Patterns of tables, views and sequences, as psql reads them: TABLE or SCHEMA.TABLE.
+	Tables []string `protobuf:"bytes,11,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Sections; empty means all.
+	Sections []RestoreSection `protobuf:"varint,12,rep,packed,name=sections,proto3,enum=tuskvault.v1.RestoreSection" json:"sections,omitempty"`
+	// Roles that stand for others at the target.
+	RoleMap []*NameMapping `protobuf:"bytes,13,rep,name=role_map,json=roleMap,proto3" json:"role_map,omitempty"`
+	// Tablespaces that stand for others at the target.
+	TablespaceMap []*NameMapping `protobuf:"bytes,14,rep,name=tablespace_map,json=tablespaceMap,proto3" json:"tablespace_map,omitempty"`
+	// Whether the tables go into a database that exists and is in use. With replace
+	// their rows replace those of the tables there, in one transaction; without, they
+	// come into a side schema.
+	Live bool `protobuf:"varint,15,opt,name=live,proto3" json:"live,omitempty"`
+	// Side schema of a live restore; empty lets the agent choose. It must not exist.
+	LiveSchema string `protobuf:"bytes,16,opt,name=live_schema,json=liveSchema,proto3" json:"live_schema,omitempty"`
+	// Whether tables whose chunks are missing or damaged are left empty, and named.
+	SkipDamaged bool `protobuf:"varint,17,opt,name=skip_damaged,json=skipDamaged,proto3" json:"skip_damaged,omitempty"`
+	// Whether passwords of roles that exist are set to the snapshot's; needs globals.
+	OverwritePasswords bool `protobuf:"varint,18,opt,name=overwrite_passwords,json=overwritePasswords,proto3" json:"overwrite_passwords,omitempty"`
+	// Whether only roles are restored, and no database; needs globals.
+	GlobalsOnly bool `protobuf:"varint,19,opt,name=globals_only,json=globalsOnly,proto3" json:"globals_only,omitempty"`
 	// Whether every table is read back and compared once more after it was loaded.
 	ReadBack bool `protobuf:"varint,30,opt,name=read_back,json=readBack,proto3" json:"read_back,omitempty"`
 	// Whether no statistics are gathered.
@@ -654,7 +788,7 @@ type RestoreWork struct {
 
 func (x *RestoreWork) Reset() {
 	*x = RestoreWork{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[6]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +800,7 @@ func (x *RestoreWork) String() string {
 func (*RestoreWork) ProtoMessage() {}
 
 func (x *RestoreWork) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[6]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +813,7 @@ func (x *RestoreWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreWork.ProtoReflect.Descriptor instead.
 func (*RestoreWork) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RestoreWork) GetSnapshotId() string {
@@ -734,6 +868,76 @@ func (x *RestoreWork) GetNoOwner() bool {
 func (x *RestoreWork) GetGlobals() bool {
 	if x != nil {
 		return x.Globals
+	}
+	return false
+}
+
+func (x *RestoreWork) GetSchemas() []string {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
+func (x *RestoreWork) GetTables() []string {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *RestoreWork) GetSections() []RestoreSection {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *RestoreWork) GetRoleMap() []*NameMapping {
+	if x != nil {
+		return x.RoleMap
+	}
+	return nil
+}
+
+func (x *RestoreWork) GetTablespaceMap() []*NameMapping {
+	if x != nil {
+		return x.TablespaceMap
+	}
+	return nil
+}
+
+func (x *RestoreWork) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *RestoreWork) GetLiveSchema() string {
+	if x != nil {
+		return x.LiveSchema
+	}
+	return ""
+}
+
+func (x *RestoreWork) GetSkipDamaged() bool {
+	if x != nil {
+		return x.SkipDamaged
+	}
+	return false
+}
+
+func (x *RestoreWork) GetOverwritePasswords() bool {
+	if x != nil {
+		return x.OverwritePasswords
+	}
+	return false
+}
+
+func (x *RestoreWork) GetGlobalsOnly() bool {
+	if x != nil {
+		return x.GlobalsOnly
 	}
 	return false
 }
@@ -793,7 +997,7 @@ type JobProgress struct {
 
 func (x *JobProgress) Reset() {
 	*x = JobProgress{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[7]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +1009,7 @@ func (x *JobProgress) String() string {
 func (*JobProgress) ProtoMessage() {}
 
 func (x *JobProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[7]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +1022,7 @@ func (x *JobProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobProgress.ProtoReflect.Descriptor instead.
 func (*JobProgress) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobProgress) GetAttempt() *AttemptRef {
@@ -882,7 +1086,7 @@ type DatabaseProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name, display form. For a restore the name of the target.
 	Database string `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
-	// "waiting", "locking", "schema", "data", "indexes", "checking", "statistics", "done", "failed".
+	// "waiting", "locking", "schema", "data", "indexes", "checking", "statistics", "replacing", "done", "failed".
 	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
 	// Rows so far.
 	RowsDone int64 `protobuf:"varint,3,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`
@@ -907,7 +1111,7 @@ type DatabaseProgress struct {
 
 func (x *DatabaseProgress) Reset() {
 	*x = DatabaseProgress{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[8]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1123,7 @@ func (x *DatabaseProgress) String() string {
 func (*DatabaseProgress) ProtoMessage() {}
 
 func (x *DatabaseProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[8]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1136,7 @@ func (x *DatabaseProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseProgress.ProtoReflect.Descriptor instead.
 func (*DatabaseProgress) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DatabaseProgress) GetDatabase() string {
@@ -1028,7 +1232,7 @@ type TableProgress struct {
 
 func (x *TableProgress) Reset() {
 	*x = TableProgress{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1244,7 @@ func (x *TableProgress) String() string {
 func (*TableProgress) ProtoMessage() {}
 
 func (x *TableProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1257,7 @@ func (x *TableProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableProgress.ProtoReflect.Descriptor instead.
 func (*TableProgress) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TableProgress) GetTable() string {
@@ -1122,7 +1326,7 @@ type JobLog struct {
 
 func (x *JobLog) Reset() {
 	*x = JobLog{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1338,7 @@ func (x *JobLog) String() string {
 func (*JobLog) ProtoMessage() {}
 
 func (x *JobLog) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1351,7 @@ func (x *JobLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLog.ProtoReflect.Descriptor instead.
 func (*JobLog) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobLog) GetAttempt() *AttemptRef {
@@ -1209,7 +1413,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1425,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1438,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobResult) GetAttempt() *AttemptRef {
@@ -1337,7 +1541,7 @@ type JobStats struct {
 
 func (x *JobStats) Reset() {
 	*x = JobStats{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1553,7 @@ func (x *JobStats) String() string {
 func (*JobStats) ProtoMessage() {}
 
 func (x *JobStats) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1566,7 @@ func (x *JobStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStats.ProtoReflect.Descriptor instead.
 func (*JobStats) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobStats) GetRows() int64 {
@@ -1443,7 +1647,7 @@ type DatabaseResult struct {
 
 func (x *DatabaseResult) Reset() {
 	*x = DatabaseResult{}
-	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1659,7 @@ func (x *DatabaseResult) String() string {
 func (*DatabaseResult) ProtoMessage() {}
 
 func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_work_proto_msgTypes[13]
+	mi := &file_tuskvault_v1_work_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1672,7 @@ func (x *DatabaseResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseResult.ProtoReflect.Descriptor instead.
 func (*DatabaseResult) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_v1_work_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DatabaseResult) GetDatabase() string {
@@ -1578,7 +1782,10 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\x14blocked_ddl_patience\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12blockedDdlPatience\"A\n" +
 	"\x0fDatabaseMapping\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
-	"\x06target\x18\x02 \x01(\tR\x06target\"\x97\x03\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"=\n" +
+	"\vNameMapping\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"\xa7\x06\n" +
 	"\vRestoreWork\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x1a\n" +
@@ -1588,7 +1795,19 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\areplace\x18\x05 \x01(\bR\areplace\x12\x17\n" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x19\n" +
 	"\bno_owner\x18\a \x01(\bR\anoOwner\x12\x18\n" +
-	"\aglobals\x18\b \x01(\bR\aglobals\x12\x1b\n" +
+	"\aglobals\x18\b \x01(\bR\aglobals\x12\x18\n" +
+	"\aschemas\x18\n" +
+	" \x03(\tR\aschemas\x12\x16\n" +
+	"\x06tables\x18\v \x03(\tR\x06tables\x128\n" +
+	"\bsections\x18\f \x03(\x0e2\x1c.tuskvault.v1.RestoreSectionR\bsections\x124\n" +
+	"\brole_map\x18\r \x03(\v2\x19.tuskvault.v1.NameMappingR\aroleMap\x12@\n" +
+	"\x0etablespace_map\x18\x0e \x03(\v2\x19.tuskvault.v1.NameMappingR\rtablespaceMap\x12\x12\n" +
+	"\x04live\x18\x0f \x01(\bR\x04live\x12\x1f\n" +
+	"\vlive_schema\x18\x10 \x01(\tR\n" +
+	"liveSchema\x12!\n" +
+	"\fskip_damaged\x18\x11 \x01(\bR\vskipDamaged\x12/\n" +
+	"\x13overwrite_passwords\x18\x12 \x01(\bR\x12overwritePasswords\x12!\n" +
+	"\fglobals_only\x18\x13 \x01(\bR\vglobalsOnly\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
 	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\x121\n" +
@@ -1674,7 +1893,12 @@ const file_tuskvault_v1_work_proto_rawDesc = "" +
 	"\x10BlockedDdlAction\x12\"\n" +
 	"\x1eBLOCKED_DDL_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17BLOCKED_DDL_ACTION_WAIT\x10\x01\x12\x1c\n" +
-	"\x18BLOCKED_DDL_ACTION_ABORT\x10\x02*c\n" +
+	"\x18BLOCKED_DDL_ACTION_ABORT\x10\x02*\x88\x01\n" +
+	"\x0eRestoreSection\x12\x1f\n" +
+	"\x1bRESTORE_SECTION_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18RESTORE_SECTION_PRE_DATA\x10\x01\x12\x18\n" +
+	"\x14RESTORE_SECTION_DATA\x10\x02\x12\x1d\n" +
+	"\x19RESTORE_SECTION_POST_DATA\x10\x03*c\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n" +
@@ -1694,64 +1918,69 @@ func file_tuskvault_v1_work_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_work_proto_rawDescData
 }
 
-var file_tuskvault_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_tuskvault_v1_work_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tuskvault_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_tuskvault_v1_work_proto_goTypes = []any{
 	(BlockedDdlAction)(0),         // 0: tuskvault.v1.BlockedDdlAction
-	(Outcome)(0),                  // 1: tuskvault.v1.Outcome
-	(*JobOffer)(nil),              // 2: tuskvault.v1.JobOffer
-	(*Grant)(nil),                 // 3: tuskvault.v1.Grant
-	(*SealKey)(nil),               // 4: tuskvault.v1.SealKey
-	(*CutParams)(nil),             // 5: tuskvault.v1.CutParams
-	(*BackupWork)(nil),            // 6: tuskvault.v1.BackupWork
-	(*DatabaseMapping)(nil),       // 7: tuskvault.v1.DatabaseMapping
-	(*RestoreWork)(nil),           // 8: tuskvault.v1.RestoreWork
-	(*JobProgress)(nil),           // 9: tuskvault.v1.JobProgress
-	(*DatabaseProgress)(nil),      // 10: tuskvault.v1.DatabaseProgress
-	(*TableProgress)(nil),         // 11: tuskvault.v1.TableProgress
-	(*JobLog)(nil),                // 12: tuskvault.v1.JobLog
-	(*JobResult)(nil),             // 13: tuskvault.v1.JobResult
-	(*JobStats)(nil),              // 14: tuskvault.v1.JobStats
-	(*DatabaseResult)(nil),        // 15: tuskvault.v1.DatabaseResult
-	(*AttemptRef)(nil),            // 16: tuskvault.v1.AttemptRef
-	(*DrillWork)(nil),             // 17: tuskvault.v1.DrillWork
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Problem)(nil),               // 20: tuskvault.v1.Problem
-	(*DrillReport)(nil),           // 21: tuskvault.v1.DrillReport
+	(RestoreSection)(0),           // 1: tuskvault.v1.RestoreSection
+	(Outcome)(0),                  // 2: tuskvault.v1.Outcome
+	(*JobOffer)(nil),              // 3: tuskvault.v1.JobOffer
+	(*Grant)(nil),                 // 4: tuskvault.v1.Grant
+	(*SealKey)(nil),               // 5: tuskvault.v1.SealKey
+	(*CutParams)(nil),             // 6: tuskvault.v1.CutParams
+	(*BackupWork)(nil),            // 7: tuskvault.v1.BackupWork
+	(*DatabaseMapping)(nil),       // 8: tuskvault.v1.DatabaseMapping
+	(*NameMapping)(nil),           // 9: tuskvault.v1.NameMapping
+	(*RestoreWork)(nil),           // 10: tuskvault.v1.RestoreWork
+	(*JobProgress)(nil),           // 11: tuskvault.v1.JobProgress
+	(*DatabaseProgress)(nil),      // 12: tuskvault.v1.DatabaseProgress
+	(*TableProgress)(nil),         // 13: tuskvault.v1.TableProgress
+	(*JobLog)(nil),                // 14: tuskvault.v1.JobLog
+	(*JobResult)(nil),             // 15: tuskvault.v1.JobResult
+	(*JobStats)(nil),              // 16: tuskvault.v1.JobStats
+	(*DatabaseResult)(nil),        // 17: tuskvault.v1.DatabaseResult
+	(*AttemptRef)(nil),            // 18: tuskvault.v1.AttemptRef
+	(*DrillWork)(nil),             // 19: tuskvault.v1.DrillWork
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Problem)(nil),               // 22: tuskvault.v1.Problem
+	(*DrillReport)(nil),           // 23: tuskvault.v1.DrillReport
 }
 var file_tuskvault_v1_work_proto_depIdxs = []int32{
-	16, // 0: tuskvault.v1.JobOffer.attempt:type_name -> tuskvault.v1.AttemptRef
-	3,  // 1: tuskvault.v1.JobOffer.grant:type_name -> tuskvault.v1.Grant
-	6,  // 2: tuskvault.v1.JobOffer.backup:type_name -> tuskvault.v1.BackupWork
-	8,  // 3: tuskvault.v1.JobOffer.restore:type_name -> tuskvault.v1.RestoreWork
-	17, // 4: tuskvault.v1.JobOffer.drill:type_name -> tuskvault.v1.DrillWork
-	4,  // 5: tuskvault.v1.Grant.seal_keys:type_name -> tuskvault.v1.SealKey
-	5,  // 6: tuskvault.v1.Grant.cut:type_name -> tuskvault.v1.CutParams
-	18, // 7: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
+	18, // 0: tuskvault.v1.JobOffer.attempt:type_name -> tuskvault.v1.AttemptRef
+	4,  // 1: tuskvault.v1.JobOffer.grant:type_name -> tuskvault.v1.Grant
+	7,  // 2: tuskvault.v1.JobOffer.backup:type_name -> tuskvault.v1.BackupWork
+	10, // 3: tuskvault.v1.JobOffer.restore:type_name -> tuskvault.v1.RestoreWork
+	19, // 4: tuskvault.v1.JobOffer.drill:type_name -> tuskvault.v1.DrillWork
+	5,  // 5: tuskvault.v1.Grant.seal_keys:type_name -> tuskvault.v1.SealKey
+	6,  // 6: tuskvault.v1.Grant.cut:type_name -> tuskvault.v1.CutParams
+	20, // 7: tuskvault.v1.BackupWork.lock_wait:type_name -> google.protobuf.Duration
 	0,  // 8: tuskvault.v1.BackupWork.on_blocked_ddl:type_name -> tuskvault.v1.BlockedDdlAction
-	18, // 9: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
-	7,  // 10: tuskvault.v1.RestoreWork.databases:type_name -> tuskvault.v1.DatabaseMapping
-	16, // 11: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
-	10, // 12: tuskvault.v1.JobProgress.databases:type_name -> tuskvault.v1.DatabaseProgress
-	19, // 13: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
-	11, // 14: tuskvault.v1.DatabaseProgress.tables:type_name -> tuskvault.v1.TableProgress
-	16, // 15: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
-	19, // 16: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
-	16, // 17: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
-	1,  // 18: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
-	20, // 19: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
-	14, // 20: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
-	15, // 21: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
-	19, // 22: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
-	19, // 23: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
-	21, // 24: tuskvault.v1.JobResult.drill:type_name -> tuskvault.v1.DrillReport
-	18, // 25: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	20, // 9: tuskvault.v1.BackupWork.blocked_ddl_patience:type_name -> google.protobuf.Duration
+	8,  // 10: tuskvault.v1.RestoreWork.databases:type_name -> tuskvault.v1.DatabaseMapping
+	1,  // 11: tuskvault.v1.RestoreWork.sections:type_name -> tuskvault.v1.RestoreSection
+	9,  // 12: tuskvault.v1.RestoreWork.role_map:type_name -> tuskvault.v1.NameMapping
+	9,  // 13: tuskvault.v1.RestoreWork.tablespace_map:type_name -> tuskvault.v1.NameMapping
+	18, // 14: tuskvault.v1.JobProgress.attempt:type_name -> tuskvault.v1.AttemptRef
+	12, // 15: tuskvault.v1.JobProgress.databases:type_name -> tuskvault.v1.DatabaseProgress
+	21, // 16: tuskvault.v1.JobProgress.time:type_name -> google.protobuf.Timestamp
+	13, // 17: tuskvault.v1.DatabaseProgress.tables:type_name -> tuskvault.v1.TableProgress
+	18, // 18: tuskvault.v1.JobLog.attempt:type_name -> tuskvault.v1.AttemptRef
+	21, // 19: tuskvault.v1.JobLog.time:type_name -> google.protobuf.Timestamp
+	18, // 20: tuskvault.v1.JobResult.attempt:type_name -> tuskvault.v1.AttemptRef
+	2,  // 21: tuskvault.v1.JobResult.outcome:type_name -> tuskvault.v1.Outcome
+	22, // 22: tuskvault.v1.JobResult.problems:type_name -> tuskvault.v1.Problem
+	16, // 23: tuskvault.v1.JobResult.stats:type_name -> tuskvault.v1.JobStats
+	17, // 24: tuskvault.v1.JobResult.databases:type_name -> tuskvault.v1.DatabaseResult
+	21, // 25: tuskvault.v1.JobResult.start_time:type_name -> google.protobuf.Timestamp
+	21, // 26: tuskvault.v1.JobResult.end_time:type_name -> google.protobuf.Timestamp
+	23, // 27: tuskvault.v1.JobResult.drill:type_name -> tuskvault.v1.DrillReport
+	20, // 28: tuskvault.v1.DatabaseResult.duration:type_name -> google.protobuf.Duration
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_work_proto_init() }
@@ -1771,8 +2000,8 @@ func file_tuskvault_v1_work_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_work_proto_rawDesc), len(file_tuskvault_v1_work_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   14,
+			NumEnums:      3,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,250 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// liveFacts is what planning knows of a database in use.
+type liveFacts struct {
+	// schemas of the names that the restore would use, with their comments.
+	schemas map[pg.Name]string
+	// tables that are to be replaced, those that exist.
+	tables map[sqltext.QualifiedName]*liveTable
+	// shared objects that exist, by kind and name; see selection.Shared.
+	shared map[string]bool
+	// replica: the session may turn triggers and foreign keys off.
+	replica bool
+	// create: the role may create schemas.
+	create bool
+
+	// staging and schema are the names that the restore uses; see LivePlan.
+	staging, schema pg.Name
+	units           []selection.Unit
+	sequences       []repo.Sequence
+	refusals        []selection.Note
+}
+
+// liveTable is a table in use, or a partition tree.
+type liveTable struct {
+	oid         int64
+	kind        string // of pg_class
+	columns     []pg.Name
+	inherited   bool // others inherit from it
+	partition   bool
+	triggers    []pg.Name // that fire whatever session_replication_role says
+	noIdentity  []pg.Name // published tables whose deletions cannot be told subscribers
+	views       []relation
+	foreignKeys []foreignKey
+}
+
+// foreignKey is a foreign key from or to a table in use.
+type foreignKey struct {
+	name     pg.Name
+	from, to relation
+	fromPart bool // partitioned
+	toPart   bool
+	// join, filled and absent are conditions over f, the referring row, and p, the
+	// one referred to.
+	join, filled, absent string
+	validated, period    bool
+}
+
+// String names the key for people.
+func (k foreignKey) String() string {
+	return fmt.Sprintf("foreign key %s of %s to %s", k.name.Display(), k.from, k.to)
+}
+
+// factsReader reads facts in one session.
+type factsReader struct {
+	c *postgres.Conn
+	f *liveFacts
+}
+
+// readSchemas looks for schemas by name.
+func (r *factsReader) readSchemas(ctx context.Context, names ...pg.Name) error {
+	var name, comment pg.Name
+	r.f.schemas = map[pg.Name]string{}
+	return r.c.Each(ctx, `SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace
+		WHERE nspname::text IN (`+literals(names)+")", nil, []any{&name, &comment}, func() error {
+		r.f.schemas[name] = string(comment)
+		return nil
+	})
+}
+
+func literals(names []pg.Name) string {
+	var q []string
+	for _, n := range names {
+		q = append(q, lit(n))
+	}
+	return strings.Join(q, ", ")
+}
+
+// namesBatch is how many names one query asks about.
+const namesBatch = 500
+
+// sharedQueries find objects by schema and name, those without a schema by name.
+var sharedQueries = map[string]string{
+	"EXTENSION": "SELECT '', extname::text FROM pg_catalog.pg_extension WHERE ('', extname::text)",
+	"SERVER":    "SELECT '', srvname::text FROM pg_catalog.pg_foreign_server WHERE ('', srvname::text)",
+	"TYPE":      "SELECT n.nspname::text, o.typname::text FROM pg_catalog.pg_type o JOIN pg_catalog.pg_namespace n ON n.oid = o.typnamespace WHERE (n.nspname::text, o.typname::text)",
+	"FUNCTION":  "SELECT n.nspname::text, o.proname::text FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace WHERE (n.nspname::text, o.proname::text)",
+	"COLLATION": "SELECT n.nspname::text, o.collname::text FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace WHERE (n.nspname::text, o.collname::text)",
+}
+
+func sharedKind(desc string) string {
+	switch desc {
+	case "SHELL TYPE", "DOMAIN":
+		return "TYPE"
+	case "PROCEDURE", "AGGREGATE":
+		return "FUNCTION"
+	}
+	return desc
+}
+
+func sharedKey(e *pgarchive.Entry) string {
+	return sharedKind(e.Desc) + " " + selection.SharedName(e).Quoted()
+}
+
+// exists tells whether a shared object is there.
+func (f *liveFacts) exists(e *pgarchive.Entry) bool { return f.shared[sharedKey(e)] }
+
+// readShared looks for what tables beside the live ones would share with them.
+func (r *factsReader) readShared(ctx context.Context, a *pgarchive.Archive) error {
+	r.f.shared = map[string]bool{}
+	wanted := map[string][]sqltext.QualifiedName{}
+	for i := range a.Entries {
+		if e := &a.Entries[i]; selection.Shared(e) {
+			kind := sharedKind(e.Desc)
+			wanted[kind] = append(wanted[kind], selection.SharedName(e))
+		}
+	}
+	for kind, all := range wanted {
+		for batch := range slices.Chunk(all, namesBatch) {
+			var q []string
+			for _, n := range batch {
+				q = append(q, "("+lit(n.Schema)+", "+lit(n.Name)+")")
+			}
+			var n sqltext.QualifiedName
+			err := r.c.Each(ctx, sharedQueries[kind]+" IN ("+strings.Join(q, ", ")+")", nil, []any{&n.Schema, &n.Name}, func() error {
+				r.f.shared[kind+" "+n.Quoted()] = true
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("look for a %s: %w", strings.ToLower(kind), err)
+			}
+		}
+	}
+	return nil
+}
+
+// readTables reads what there is to know of the tables that are to be replaced.
+func (r *factsReader) readTables(ctx context.Context, names []sqltext.QualifiedName) error {
+	r.f.tables = map[sqltext.QualifiedName]*liveTable{}
+	for batch := range slices.Chunk(names, namesBatch) {
+		var q []string
+		for _, n := range batch {
+			q = append(q, "("+lit(n.Schema)+", "+lit(n.Name)+")")
+		}
+		var n sqltext.QualifiedName
+		var t liveTable
+		err := r.c.Each(ctx, `SELECT n.nspname::text, c.relname::text, c.oid::int8, c.relkind::text, c.relispartition,
+			c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname::text, c.relname::text) IN (`+strings.Join(q, ", ")+")",
+			nil, []any{&n.Schema, &n.Name, &t.oid, &t.kind, &t.partition, &t.inherited}, func() error {
+				one := t
+				r.f.tables[n] = &one
+				return nil
+			})
+		if err != nil {
+			return fmt.Errorf("look for tables: %w", err)
+		}
+	}
+	for _, n := range names {
+		if t := r.f.tables[n]; t != nil {
+			if err := r.readTable(ctx, t); err != nil {
+				return fmt.Errorf("table %s: %w", n, err)
+			}
+		}
+	}
+	return nil
+}
+
+// below are a table and its partitions, around is that and the partitioned tables above it.
+const (
+	below  = "(SELECT $1::pg_catalog.oid AS oid UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))"
+	around = "(SELECT oid FROM " + below + " b UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass))"
+)
+
+func (r *factsReader) readTable(ctx context.Context, t *liveTable) error {
+	list := func(to *[]pg.Name, query string) error {
+		*to = nil
+		var name pg.Name
+		return r.c.Each(ctx, query, []any{t.oid}, []any{&name}, func() error {
+			*to = append(*to, name)
+			return nil
+		})
+	}
+	err := list(&t.columns, `SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attname COLLATE "C"`)
+	if err == nil {
+		err = list(&t.triggers, `SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid IN `+below+` AND tgenabled IN ('A', 'R')
+			UNION SELECT rulename::text FROM pg_catalog.pg_rewrite WHERE ev_class IN `+below+` AND ev_enabled IN ('A', 'R')`)
+	}
+	if err == nil {
+		err = list(&t.noIdentity, `SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.oid IN `+below+` AND EXISTS (SELECT FROM pg_catalog.pg_publication_tables t JOIN pg_catalog.pg_publication p USING (pubname)
+				WHERE p.pubdelete AND t.schemaname = n.nspname AND t.tablename = c.relname)
+			AND NOT (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)))`)
+	}
+	if err != nil {
+		return err
+	}
+	t.views = nil
+	var v relation
+	err = r.c.Each(ctx, `SELECT DISTINCT n.nspname::text, v.relname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
+		JOIN pg_catalog.pg_class v ON v.oid = w.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+		WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND v.relkind = 'm'
+		AND d.refobjid IN `+below, []any{t.oid}, []any{&v.schema, &v.name}, func() error {
+		t.views = append(t.views, v)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.readKeys(ctx, t)
+}
+
+// readKeys reads the foreign keys from and to a table, its partitions and what it
+// is a partition of. The server words the conditions: their operators may be those
+// of types from anywhere.
+func (r *factsReader) readKeys(ctx context.Context, t *liveTable) error {
+	t.foreignKeys = nil
+	var k foreignKey
+	return r.c.Each(ctx, `SELECT c.conname::text, fn.nspname::text, f.relname::text, f.relkind = 'p', tn.nspname::text, p.relname::text, p.relkind = 'p', c.convalidated,
+		coalesce((pg_catalog.to_jsonb(c) ->> 'conperiod')::bool, false), x.joined, x.filled, x.absent
+		FROM pg_catalog.pg_constraint c
+		JOIN pg_catalog.pg_class f ON f.oid = c.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+		JOIN pg_catalog.pg_class p ON p.oid = c.confrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = p.relnamespace
+		CROSS JOIN LATERAL (SELECT
+			pg_catalog.string_agg(pg_catalog.format('p.%I OPERATOR(%I.%s) f.%I', pa.attname, opn.nspname, op.oprname, fa.attname), ' AND ' ORDER BY k.i) AS joined,
+			pg_catalog.string_agg(pg_catalog.format('f.%I IS NOT NULL', fa.attname), CASE WHEN c.confmatchtype = 'f' THEN ' OR ' ELSE ' AND ' END ORDER BY k.i) AS filled,
+			pg_catalog.min(pg_catalog.format('p.%I IS NULL', pa.attname)) AS absent
+			FROM ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop)) WITH ORDINALITY AS k(f, p, op, i)
+			JOIN pg_catalog.pg_attribute fa ON fa.attrelid = c.conrelid AND fa.attnum = k.f
+			JOIN pg_catalog.pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.p
+			JOIN pg_catalog.pg_operator op ON op.oid = k.op JOIN pg_catalog.pg_namespace opn ON opn.oid = op.oprnamespace) x
+		WHERE c.contype = 'f' AND c.conparentid = 0 AND (c.conrelid IN `+around+` OR c.confrelid IN `+around+`) ORDER BY c.oid`, []any{t.oid},
+		[]any{&k.name, &k.from.schema, &k.from.name, &k.fromPart, &k.to.schema, &k.to.name, &k.toPart, &k.validated, &k.period, &k.join, &k.filled, &k.absent}, func() error {
+			t.foreignKeys = append(t.foreignKeys, k)
+			return nil
+		})
+}

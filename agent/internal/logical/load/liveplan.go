@@ -1,0 +1,308 @@
+package load
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/repo"
+)
+
+// LivePlan says how tables come into a database that is in use.
+type LivePlan struct {
+	// InPlace: rows replace those of live tables. Otherwise tables come beside them.
+	InPlace bool
+	// Staging is the schema that is loaded into. Schema is what remains: the same,
+	// renamed, with the tables, or one that keeps the rows that were replaced.
+	Staging, Schema pg.Name
+	// Units are the live tables whose rows are replaced.
+	Units []selection.Unit
+	// Sequences that move forward with the rows of their tables.
+	Sequences []repo.Sequence
+	// Done: an earlier attempt of the same job did it already.
+	Done bool
+
+	keys []foreignKey
+}
+
+// DropCommand is the one command that removes what remains.
+func (l *LivePlan) DropCommand() string { return "DROP SCHEMA " + l.Schema.Quote() + " CASCADE;" }
+
+// stagingName and schemaName are made of the job, so that each attempt finds
+// what an earlier one left.
+func stagingName(id repo.JobID, n int) pg.Name {
+	return pg.Name(fmt.Sprintf("tuskvault_restore_%s_%d", id.Short(), n+1))
+}
+
+func schemaName(id repo.JobID, n int, r job.Restore) pg.Name {
+	if name, ok := fromDisplay(r.LiveSchema); ok && name != "" {
+		return name
+	}
+	if r.Replace {
+		return pg.Name(fmt.Sprintf("tuskvault_replaced_%s_%d", id.Short(), n+1))
+	}
+	return pg.Name(fmt.Sprintf("tuskvault_beside_%s_%d", id.Short(), n+1))
+}
+
+// mark begins the comments on the schemas of a job. What follows "done" is true
+// once it can be read.
+func mark(id repo.JobID) string     { return "tuskvault restore, job " + id.String() + ": " }
+func markDone(id repo.JobID) string { return mark(id) + "done; " }
+
+// lookAtLive reads the databases in use and moves what is restored to schemas
+// beside the live tables. A database that does not exist is left to the planner.
+func (r *Restore) lookAtLive(ctx context.Context, all []*asked) error {
+	request := r.plan.request
+	for n, one := range all {
+		if one.part == nil {
+			continue
+		}
+		name, ok := liveName(request, one.source)
+		if !ok {
+			continue
+		}
+		facts, err := r.readLive(ctx, name, n, one)
+		if postgres.Code(err) == postgres.CodeUndefinedDatabase || errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at database %s: %w", name.Display(), err)
+		}
+		one.chosen.Live = facts
+		one.chosen.Along, one.chosen.LeftOut = one.part.Along, one.part.LeftOut
+	}
+	return nil
+}
+
+// liveName gives the database in use for one of the snapshot.
+func liveName(r job.Restore, d *repo.Database) (pg.Name, bool) {
+	for _, m := range r.Databases {
+		if m.Source == d.Name.Display() {
+			return fromDisplay(cmp.Or(m.Target, m.Source))
+		}
+	}
+	return d.Name, true
+}
+
+func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked) (*liveFacts, error) {
+	c, err := postgres.Connect(ctx, r.o.Config, name, application)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close(ctx)
+	// Read-only, so that nothing can be changed before the plan stands.
+	if err := c.Apply(ctx, append([]postgres.Setting{{Name: "search_path"}, {Name: "quote_all_identifiers", Value: "off"}}, readOnly...)); err != nil {
+		return nil, err
+	}
+	f := &liveFacts{replica: c.Superuser, staging: stagingName(r.id, n), schema: schemaName(r.id, n, r.plan.request), sequences: one.part.Database.Sequences}
+	reader := &factsReader{c, f}
+	err = c.One(ctx, &f.create, "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')")
+	if err == nil {
+		err = reader.readSchemas(ctx, f.staging, f.schema)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !f.replica && c.Version.Major() >= 15 {
+		if err := c.One(ctx, &f.replica, "SELECT pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"); err != nil {
+			return nil, err
+		}
+	}
+	if !r.plan.request.Replace {
+		if err := reader.readShared(ctx, one.part.Archive); err != nil {
+			return nil, err
+		}
+		f.refusals, err = selection.Beside(one.part, f.staging, f.exists)
+		return f, err
+	}
+	f.refusals = unfit(one.part.Database)
+	if f.units, err = selection.Staged(one.part, f.staging, c.Version.Major() >= 14); err != nil {
+		return nil, err
+	}
+	return f, reader.readTables(ctx, liveNames(f.units))
+}
+
+func liveNames(units []selection.Unit) []sqltext.QualifiedName {
+	var out []sqltext.QualifiedName
+	for _, u := range units {
+		out = append(out, u.Live)
+	}
+	return out
+}
+
+// unfit gives the tables whose rows cannot take the place of others.
+func unfit(d *repo.Database) []selection.Note {
+	var all []selection.Note
+	for i := range d.Tables {
+		t := &d.Tables[i]
+		object := "table " + t.Schema.Display() + "." + t.Name.Display()
+		switch {
+		case t.Omitted != "":
+			all = append(all, selection.Note{Object: object, Reason: "its rows are not in the snapshot: " + t.Omitted})
+		case t.Extension != "":
+			all = append(all, selection.Note{Object: object, Reason: "belongs to extension " + t.Extension.Display() + ": it is restored with a database only"})
+		case len(t.Columns) == 0:
+			all = append(all, selection.Note{Object: object, Reason: "has no columns with values of their own"})
+		}
+	}
+	return all
+}
+
+// live plans what comes into a database in use.
+func (p *Plan) live(n int, id repo.JobID, out *DatabasePlan) {
+	d, r := out.Source, p.request
+	l := &LivePlan{InPlace: r.Replace, Staging: stagingName(id, n), Schema: schemaName(id, n, r)}
+	if out.Chosen != nil && out.Chosen.Live != nil {
+		l.Staging, l.Schema = out.Chosen.Live.staging, out.Chosen.Live.schema
+	}
+	out.Live, out.Temporary = l, out.Target
+	refuse := func(object, reason, hint string) { p.refuse(d.Name, object, reason, hint) }
+	if len(l.Schema) > maxIdentifier {
+		refuse("live schema", fmt.Sprintf("%q is longer than %d bytes", l.Schema.Display(), maxIdentifier), "")
+	}
+	if r.LiveSchema != "" && (strings.HasPrefix(string(l.Schema), "pg_") || len(p.Databases) > 0) {
+		refuse("live schema", "one name serves one database, and none that begins with pg_", "restore the databases one after the other")
+	}
+	if _, ok := p.target.Databases[out.Target]; !ok {
+		refuse("database "+out.Target.Display(), "it does not exist", "without --live a new database is made")
+		return
+	}
+	if out.Chosen == nil || out.Chosen.Live == nil {
+		return // refused already
+	}
+	f := out.Chosen.Live
+	if comment, there := f.schemas[l.Schema]; there {
+		l.Done = strings.HasPrefix(comment, markDone(id))
+		if !l.Done {
+			refuse("schema "+l.Schema.Display(), "it exists already", "choose another name (--live-schema), or: "+l.DropCommand())
+		}
+	}
+	if comment, there := f.schemas[l.Staging]; there && !strings.HasPrefix(comment, mark(id)) {
+		refuse("schema "+l.Staging.Display(), "it exists already and is not of this job", "DROP SCHEMA "+l.Staging.Quote()+" CASCADE;")
+	}
+	if !f.create {
+		refuse("role "+p.target.Role.Display(), "it may not create schemas in the database", "GRANT CREATE ON DATABASE "+out.Target.Quote()+" TO "+p.target.Role.Quote()+";")
+	}
+	for _, x := range f.refusals {
+		refuse(x.Object, x.Reason, "")
+	}
+	if l.Done || !l.InPlace {
+		return
+	}
+	l.Units, l.Sequences = f.units, f.sequences
+	p.inPlace(d.Name, l, f)
+}
+
+// inPlace judges the live tables.
+func (p *Plan) inPlace(database pg.Name, l *LivePlan, f *liveFacts) {
+	if !p.request.Wants(job.Data) {
+		p.refuse(database, "sections", "without rows there is nothing to replace", "leave --section out")
+	}
+	if len(l.Units) == 0 {
+		p.refuse(database, "selection", "it has no tables with rows", "")
+	}
+	if !f.replica {
+		p.refuse(database, "role "+p.target.Role.Display(), "it may not turn triggers and foreign keys off, which replacing rows needs",
+			"ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER; or, from version 15 on: GRANT SET ON PARAMETER session_replication_role TO "+p.target.Role.Quote()+";")
+	}
+	for _, u := range l.Units {
+		t := f.tables[u.Live]
+		for _, x := range judge(u, t) {
+			p.refuse(database, x.Object, x.Reason, "bring it in beside (without --replace) and move what is needed by hand")
+		}
+		if t == nil {
+			continue
+		}
+		for _, v := range t.views {
+			p.warn(database, "materialized view "+v.String(), "shows the old rows of "+u.Live.String(), "REFRESH MATERIALIZED VIEW "+v.quoted()+";")
+		}
+		for _, k := range t.foreignKeys {
+			if !slices.ContainsFunc(l.keys, func(o foreignKey) bool { return o.name == k.name && o.from == k.from }) {
+				l.keys = append(l.keys, k)
+			}
+		}
+	}
+}
+
+// judge tells why the rows of a unit cannot take the place of a live table's.
+func judge(u selection.Unit, t *liveTable) []selection.Note {
+	object := "table " + u.Live.String()
+	var all []selection.Note
+	no := func(format string, args ...any) {
+		all = append(all, selection.Note{Object: object, Reason: fmt.Sprintf(format, args...)})
+	}
+	if t == nil {
+		no("does not exist in the live database")
+		return all
+	}
+	if t.kind != "r" && t.kind != "p" {
+		no("is no table in the live database")
+		return all
+	}
+	gone, added := lacking(u.Columns, t.columns), lacking(t.columns, u.Columns)
+	if len(gone)+len(added) > 0 {
+		no("its columns differ: only in the snapshot (%s), only in the live table (%s)", displays(gone), displays(added))
+	}
+	if len(t.triggers) > 0 {
+		no("triggers or rules fire even when they are turned off for the session: %s (ENABLE ALWAYS or REPLICA)", displays(t.triggers))
+	}
+	if len(t.noIdentity) > 0 {
+		no("is published without a replica identity: %s", displays(t.noIdentity))
+	}
+	for _, k := range t.foreignKeys {
+		if k.period {
+			no("%s is over periods, which cannot be checked", k)
+		}
+	}
+	return all
+}
+
+func lacking(of, in []pg.Name) []pg.Name {
+	return slices.DeleteFunc(slices.Clone(of), func(n pg.Name) bool { return slices.Contains(in, n) })
+}
+
+func displays(names []pg.Name) string {
+	var all []string
+	for _, n := range names {
+		all = append(all, n.Display())
+	}
+	return strings.Join(all, ", ")
+}
+
+// liveLines word the plan of one database in use.
+func (p *Plan) liveLines(d *DatabasePlan) []string {
+	l := d.Live
+	var all []string
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	switch {
+	case l.Done:
+		say("database %s: an earlier attempt of this job did it already; what remains is in schema %s", d.Target.Display(), l.Schema.Display())
+	case l.InPlace:
+		say("database %s, in use: replace the rows of %d tables by those of the snapshot, in one transaction", d.Target.Display(), len(l.Units))
+		say("  %d rows, %s, are loaded into schema %s and compared first", d.Rows, size(d.Bytes), l.Staging.Display())
+		for _, u := range l.Units {
+			say("  table %s: readers see the old rows until the end, writers wait", u.Live)
+		}
+		for _, k := range l.keys {
+			if k.validated {
+				say("  %s is checked before the end; a violation leaves everything as it is", k)
+			} else {
+				say("  %s is not valid now and is not checked", k)
+			}
+		}
+		say("  the replaced rows are kept in schema %s; to drop them: %s", l.Schema.Display(), l.DropCommand())
+	default:
+		say("database %s, in use: %d tables come into the new schema %s, %d rows, %s; nothing else is touched", d.Target.Display(), d.Tables, l.Schema.Display(), d.Rows, size(d.Bytes))
+		say("  under the name %s until they are complete and compared; to drop them: %s", l.Staging.Display(), l.DropCommand())
+	}
+	return all
+}
