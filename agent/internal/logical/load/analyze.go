@@ -19,10 +19,10 @@ const analyzeQuery = `SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg
 
 // addStatistics adds the gathering of statistics: of each table when its rows and
 // indexes are there, of a partitioned table as a whole, which includes its
-// partitions, and of materialized views. It is done by sessions that have nothing
-// else to do, mostly while the last foreign keys are checked and materialized
-// views are filled by others: like pg_restore, these are planned without
-// statistics.
+// partitions, and of materialized views. Nothing waits for
+// it: it begins when all else has begun, while the last foreign keys are checked
+// and materialized views are filled by other sessions. Like those of pg_restore,
+// these are planned without statistics.
 func (b *builder) addStatistics() {
 	indexes := map[relation][]*node{}
 	for _, n := range b.g.nodes {
@@ -33,7 +33,7 @@ func (b *builder) addStatistics() {
 		}
 	}
 	add := func(r relation, pages int64) {
-		n := b.node(&node{kind: nodeAnalyze, class: classAnalyze, pass: pgarchive.PassRefresh, early: true, of: r, cost: pages, uses: b.below(r, []relation{r})})
+		n := b.node(&node{kind: nodeAnalyze, class: classAnalyze, pass: pgarchive.PassRefresh, of: r, cost: pages, uses: b.below(r, []relation{r})})
 		if m := b.barrier(r); m != nil {
 			n.after(m)
 		}

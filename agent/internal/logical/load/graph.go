@@ -90,7 +90,7 @@ type node struct {
 	tree  *tree
 	part  int      // of nodeVerify
 	of    relation // of nodeAnalyze
-	// early: it may begin before its pass, when nothing of an earlier one can.
+	// early: it may begin before its pass, PassRefresh, when nothing of an earlier one can.
 	early bool
 
 	waits int     // nodes not done that it waits for

@@ -16,7 +16,7 @@ type scheduler struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	ready   [pgarchive.Passes]readyHeap
-	early   readyHeap // of later passes, but nothing speaks against them
+	early   readyHeap // of later passes than the present one
 	undone  [pgarchive.Passes]int
 	running int
 	// locked and used count running nodes by relation.
@@ -124,6 +124,10 @@ func (s *scheduler) pass() int {
 // pick takes the best ready node that no running one excludes: of the pass, or
 // else of those that may begin early.
 func (s *scheduler) pick(pass int) *node {
+	for s.early.Len() > 0 && int(s.early[0].pass) <= pass { // all have the same pass
+		n := heap.Pop(&s.early).(*node)
+		heap.Push(&s.ready[n.pass], n)
+	}
 	if n := s.pickOf(&s.ready[pass]); n != nil {
 		return n
 	}

@@ -96,11 +96,11 @@ func TestForeignKeysAndMaterializedViewsDoNotWaitForEachOther(t *testing.T) {
 	}
 	want := [][]string{
 		{"load table public.a", "load table public.b"},
-		{"CONSTRAINT public.a a_pkey", "compare table public.b", "statistics of public.b"},
-		{"compare table public.a", "ROW SECURITY public.b", "statistics of public.a"},
-		{"ACL public.TABLE b"}, // and no foreign key beside statistics
-		{"MATERIALIZED VIEW DATA public.mv", "FK CONSTRAINT public.b f"},
-		{"statistics of public.mv", "COMMENT public.CONSTRAINT f ON b"},
+		{"CONSTRAINT public.a a_pkey", "compare table public.b"},
+		{"compare table public.a", "ROW SECURITY public.b"},
+		{"ACL public.TABLE b"},
+		{"MATERIALIZED VIEW DATA public.mv", "FK CONSTRAINT public.b f"}, // and no statistics beside it
+		{"COMMENT public.CONSTRAINT f ON b", "statistics of public.a", "statistics of public.b", "statistics of public.mv"},
 		{"EVENT TRIGGER e_" + db},
 	}
 	if d := cmp.Diff(want, steps); d != "" {

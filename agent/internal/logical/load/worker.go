@@ -24,6 +24,7 @@ type worker struct {
 	method     pg.Name // default_table_access_method
 	memory     int64   // maintenance_work_mem, in bytes
 	parallel   int     // max_parallel_maintenance_workers
+	alone      bool    // queries have no processes to help them
 }
 
 // tries is how often an entry is executed that met a deadlock.
@@ -199,6 +200,11 @@ func (w *worker) entry(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	if n.entry.Desc == "MATERIALIZED VIEW DATA" {
+		if err := w.queries(ctx, !w.run.sched.few(w.run.jobs)); err != nil {
+			return err
+		}
+	}
 	for i := 1; ; i++ {
 		err := w.execute(ctx, n.entry)
 		if err == nil || i == tries || ctx.Err() != nil {
@@ -219,6 +225,19 @@ func (w *worker) maintenance(ctx context.Context, memory int64, parallel int) er
 	}
 	w.memory, w.parallel = memory, parallel
 	return w.conn.Exec(ctx, fmt.Sprintf("SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = %d", memory>>10, parallel))
+}
+
+// queries sets whether the server may help the session's queries with more
+// processes. Beside other work that costs more than it gains, as for indexes.
+func (w *worker) queries(ctx context.Context, alone bool) error {
+	if alone == w.alone {
+		return nil
+	}
+	w.alone = alone
+	if alone {
+		return w.conn.Exec(ctx, "SET max_parallel_workers_per_gather = 0")
+	}
+	return w.conn.Exec(ctx, "RESET max_parallel_workers_per_gather")
 }
 
 // tolerate turns failures that cost nothing of the data into warnings: a
