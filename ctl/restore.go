@@ -21,9 +21,10 @@ func (a *app) restoreCmd() *cobra.Command {
 		Short: "Restore databases from a snapshot",
 		Long: `Restore databases from a snapshot into an instance.
 
-A database is restored under a temporary name, compared with the fingerprints
-of the snapshot, and gets its name only when it is complete and equal. An
-existing database is refused unless --replace is given; it is dropped only
+A database is restored under a temporary name, its rows are compared with the
+fingerprints of the snapshot as they are handed to the server, and it gets its
+name only when it is complete and equal. With --read-back every table is also
+read out of the server again and compared. An existing database is refused unless --replace is given; it is dropped only
 after the new one is complete and equal.`,
 		Example: `  tuskctl restore latest:db1/main --to db1/main --database shop=shop_yesterday --wait
   tuskctl restore 1f3a --to db2/main --dry-run`,
