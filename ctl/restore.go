@@ -20,10 +20,12 @@ func (a *app) restoreCmd() *cobra.Command {
 		Short: "Restore databases, or some of their tables, from a snapshot",
 		Long: `Restore databases, or some of their tables, from a snapshot into an instance.
 
-A database is restored under a temporary name, compared with the fingerprints
-of the snapshot, and gets its name only when it is complete and equal. An
-existing database is refused unless --replace is given; it is dropped only
-after the new one is complete and equal.
+A database is restored under a temporary name, its rows are compared with the
+fingerprints of the snapshot as they are handed to the server, and it gets its
+name only when it is complete and equal. With --read-back every table is also
+read out of the server again and compared. An existing database is refused
+unless --replace is given; it is dropped only after the new one is complete and
+equal.
 
 With --schema or --table the new database gets the selected objects and what
 they need. With --live they come into a database that exists and is in use:

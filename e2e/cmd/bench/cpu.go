@@ -17,15 +17,20 @@ func (b *bench) serverTime() time.Duration {
 		return 0
 	}
 	pid, _, _ := strings.Cut(string(file), "\n")
-	stat := processStat(pid)
-	total := ticks(stat, 11, 12, 13, 14) // utime, stime, cutime, cstime
-	all, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range all {
-		if s := processStat(filepath.Base(dir)); len(s) > 1 && s[1] == pid {
-			total += ticks(s, 11, 12)
+	for {
+		stat := processStat(pid)
+		total := ticks(stat, 11, 12, 13, 14) // utime, stime, cutime, cstime
+		all, _ := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range all {
+			if s := processStat(filepath.Base(dir)); len(s) > 1 && s[1] == pid {
+				total += ticks(s, 11, 12)
+			}
+		}
+		// One that was waited for meanwhile would be counted twice or not at all.
+		if ticks(processStat(pid), 13, 14) == ticks(stat, 13, 14) {
+			return total
 		}
 	}
-	return total
 }
 
 // processStat gives the fields of /proc/PID/stat that follow the name: state,

@@ -97,6 +97,9 @@ func (s *shaper) shape(d *repo.Database, a *pgarchive.Archive, damaged map[sqlte
 		return nil, nil, err
 	}
 	unsure, err := s.names.Apply(part)
+	own := *part.Database // the whole's may be shared
+	own.Size = sizeOf(d, part.Database, s.names.Tablespaces)
+	part.Database = &own
 	return part, unsure, err
 }
 

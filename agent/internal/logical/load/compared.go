@@ -52,9 +52,11 @@ type Compared struct {
 	// index. Sessions work at the same time: together they may be more than the
 	// wall time.
 	Data, Compare, Build time.Duration
-	// Schema and Statistics are wall time: making the database with what comes
-	// before the rows, and gathering statistics.
-	Schema, Statistics time.Duration
+	// Statistics is session time spent on gathering statistics; what is gathered
+	// after everything else counts as wall time.
+	Statistics time.Duration
+	// Schema is wall time: making the database with what comes before the rows.
+	Schema time.Duration
 }
 
 // spend counts the time that a session spent on a node.
@@ -66,6 +68,8 @@ func (r *restore) spend(n *node, d time.Duration) {
 		r.seen.Data += d
 	case nodeVerify, nodeVerifyTree, nodeVerifyObjects:
 		r.seen.Compare += d
+	case nodeAnalyze:
+		r.seen.Statistics += d
 	default:
 		r.seen.Build += d
 	}

@@ -28,7 +28,8 @@ type restore struct {
 	sched      *scheduler
 	oid        uint32 // of the database that was made
 
-	readBack bool // every table
+	readBack   bool // every table
+	statistics analysis
 
 	mu       sync.Mutex
 	problems []repo.Problem
@@ -148,9 +149,12 @@ func (r *restore) fill(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.plan.request.NoAnalyze {
+		return nil
+	}
 	began := time.Now()
 	err = r.analyze(ctx, workers)
-	r.seen.Statistics = time.Since(began)
+	r.seen.Statistics += time.Since(began)
 	return err
 }
 
@@ -159,6 +163,7 @@ func (r *restore) buildGraph(ctx context.Context, w *worker) error {
 	in := graphInput{
 		database: r.d.Source, archive: r.archive, noOwner: r.plan.request.NoOwner, parts: r.jobs, blockSize: r.content.Instance.BlockSize,
 		children: map[relation][]relation{}, references: map[relation][]relation{},
+		jobs: r.jobs, superuser: w.conn.Superuser, analyze: !r.plan.request.NoAnalyze,
 	}
 	if w.conn.Version.Major() < 14 {
 		in.parts = 1 // a range of positions is read by reading the whole table
@@ -227,8 +232,10 @@ func (w *worker) begin(ctx context.Context) error {
 		}
 	}
 	// default_tablespace may have been set for the role; entries assume the standard.
-	return c.Exec(ctx, fmt.Sprintf("SET default_tablespace = ''; SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = 0",
-		clampMemory(w.run.o.Memory, w.run.jobs)>>10))
+	if err := c.Exec(ctx, "SET default_tablespace = ''"); err != nil {
+		return err
+	}
+	return w.maintenance(ctx, clampMemory(w.run.o.Memory, w.run.jobs), 0)
 }
 
 // routed tells whether rows of the tree go through its root.

@@ -17,7 +17,8 @@
 //     everything else is there. [the same]
 //  4. Privileges, then materialized views, event triggers and what belongs to
 //     subscriptions, which stay disabled. [the same]
-//  5. Statistics are gathered of every table. [the same]
+//     With a superuser's session foreign keys may still be made then.
+//  5. Statistics are gathered of every table, beside the end of 4. [the same]
 //  6. In one transaction, which is durable before it returns: owner, privileges
 //     and settings of the database, the old database of that name moves away, the
 //     new one takes its name. [either nothing of it, or the new database in place]

@@ -34,7 +34,16 @@ func CreateStatement(encoding string, p repo.DatabaseProperties, target pg.Versi
 // which nodes are done. With workers > 1, as many nodes as can run at the same
 // time are taken before any is done; they share a step.
 func Order(d *repo.Database, a *pgarchive.Archive, children map[[2]string][][2]string, workers int) ([][]string, error) {
-	in := graphInput{database: d, archive: a, children: map[relation][]relation{}, references: map[relation][]relation{}, parts: 1, blockSize: 8192}
+	return order(graphInput{database: d, archive: a, children: map[relation][]relation{}, references: map[relation][]relation{}, parts: 1, blockSize: 8192}, children, workers)
+}
+
+// OrderOfSuperuser is Order for a role that may do everything, with statistics.
+func OrderOfSuperuser(d *repo.Database, a *pgarchive.Archive, children map[[2]string][][2]string, workers int) ([][]string, error) {
+	return order(graphInput{database: d, archive: a, children: map[relation][]relation{}, references: map[relation][]relation{}, parts: 1, blockSize: 8192,
+		superuser: true, analyze: true}, children, workers)
+}
+
+func order(in graphInput, children map[[2]string][][2]string, workers int) ([][]string, error) {
 	key := func(k [2]string) relation { return relation{pg.Name(k[0]), pg.Name(k[1])} }
 	for p, all := range children {
 		for _, c := range all {

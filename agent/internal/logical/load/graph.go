@@ -28,6 +28,14 @@ type table struct {
 	sum compared
 }
 
+// bytes are those of all runs.
+func (t *table) bytes() (n int64) {
+	for i := range t.Runs {
+		n += t.Runs[i].Stream.Bytes
+	}
+	return n
+}
+
 // tree is a partitioned table with the partitions that the manifest has.
 type tree struct {
 	relation
@@ -53,6 +61,7 @@ const (
 	nodeObjects
 	nodeVerifyObjects
 	nodeStatements
+	nodeAnalyze
 )
 
 // class orders what is ready at the same time.
@@ -63,7 +72,8 @@ const (
 	classVerify              // while its pages are still in memory
 	classData                // the biggest table's rows
 	classOther
-	classForeign // foreign keys last: they need everything and wait for locks
+	classForeign // foreign keys late: they need everything and wait for locks
+	classAnalyze // statistics last: nothing waits for them
 )
 
 // node is one thing to do.
@@ -78,7 +88,10 @@ type node struct {
 	table *table
 	run   *repo.Run
 	tree  *tree
-	part  int // of nodeVerify
+	part  int      // of nodeVerify
+	of    relation // of nodeAnalyze
+	// early: it may begin before its pass, PassRefresh, when nothing of an earlier one can.
+	early bool
 
 	waits int     // nodes not done that it waits for
 	next  []*node // nodes that wait for it
@@ -112,6 +125,8 @@ func (n *node) String() string {
 		return "sequences"
 	case nodeObjects, nodeVerifyObjects:
 		return "large objects"
+	case nodeAnalyze:
+		return "statistics of " + n.of.String()
 	}
 	return "statements"
 }
@@ -123,7 +138,9 @@ func (n *node) after(m *node) {
 }
 
 // oneStreamBytes is the size below which the runs of a table are loaded one
-// after another: a second stream is not worth its pages in disorder.
+// after another: a second stream is not worth its pages in disorder. So it is
+// for a table that is no more than one session's share of all rows: two streams
+// into one table cost the server a fifth more than into two tables.
 const oneStreamBytes = 64 << 20
 
 // graphInput is what a graph is made of.
@@ -138,6 +155,12 @@ type graphInput struct {
 	// parts is into how many parts the reading back of a large table is cut; 1 for none.
 	parts     int
 	blockSize int
+	// jobs is the number of sessions.
+	jobs int
+	// superuser: the role may do everything, whatever privileges are restored.
+	superuser bool
+	// analyze: statistics are gathered.
+	analyze bool
 }
 
 // graph is everything that is done between pre-data and the end.
@@ -169,6 +192,12 @@ func newGraph(in graphInput) (*graph, error) {
 	b.addRuns()
 	b.addVerification()
 	b.addEntries()
+	if in.superuser {
+		b.foreignLater()
+	}
+	if in.analyze {
+		b.addStatistics()
+	}
 	if len(in.database.Sequences) > 0 {
 		b.node(&node{kind: nodeSequences, class: classOther})
 	}
@@ -234,6 +263,10 @@ func (b *builder) barrier(r relation) *node {
 // addRuns adds the loading of rows.
 func (b *builder) addRuns() {
 	shared := map[*tree]*node{} // done when all that goes through the root is in
+	var total int64
+	for _, t := range b.g.tables {
+		total += t.bytes()
+	}
 	for _, t := range b.g.tables {
 		loaded := b.barrier(t.relation)
 		if t.tree != nil && t.LoadViaRoot {
@@ -242,14 +275,12 @@ func (b *builder) addRuns() {
 			}
 			loaded.after(shared[t.tree])
 		}
-		var bytes int64
-		for i := range t.Runs {
-			bytes += t.Runs[i].Stream.Bytes
-		}
+		bytes := t.bytes()
+		oneStream := t.OneStream || t.Extension != "" || bytes < oneStreamBytes || bytes <= total/int64(max(b.jobs, 1))
 		var last *node
 		for i := range t.Runs {
 			n := b.node(&node{kind: nodeRun, class: classData, cost: bytes, table: t, run: &t.Runs[i], uses: []relation{t.relation}})
-			if last != nil && (t.OneStream || bytes < oneStreamBytes || t.Extension != "") {
+			if last != nil && oneStream {
 				n.after(last)
 			}
 			last = n
@@ -328,7 +359,7 @@ func (b *builder) addEntries() {
 		b.entries[e.ID] = n
 	}
 	for _, n := range b.entries {
-		if n.entry.Desc != "FK CONSTRAINT" {
+		if n.entry.Desc != "FK CONSTRAINT" || b.superuser {
 			continue
 		}
 		for _, d := range n.entry.Deps { // making it reads both tables

@@ -111,6 +111,8 @@ func subject(n *node) (relation, act) {
 		return objectsRelation, actCopy
 	case nodeVerifyObjects:
 		return objectsRelation, actCheck
+	case nodeAnalyze:
+		return n.of, actAnalyze
 	case nodeEntry:
 		a := actNone
 		switch n.entry.Desc {

@@ -16,6 +16,7 @@ type scheduler struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	ready   [pgarchive.Passes]readyHeap
+	early   readyHeap // of later passes than the present one
 	undone  [pgarchive.Passes]int
 	running int
 	// locked and used count running nodes by relation.
@@ -48,7 +49,11 @@ func (s *scheduler) release(n *node) {
 		todo = todo[:len(todo)-1]
 		if n.kind != nodeBarrier {
 			n.state = nodeReady
-			heap.Push(&s.ready[n.pass], n)
+			if n.early {
+				heap.Push(&s.early, n)
+			} else {
+				heap.Push(&s.ready[n.pass], n)
+			}
 			continue
 		}
 		todo = append(todo, s.finish(n)...)
@@ -116,12 +121,24 @@ func (s *scheduler) pass() int {
 	return pgarchive.Passes
 }
 
-// pick takes the best ready node that no running one excludes.
+// pick takes the best ready node that no running one excludes: of the pass, or
+// else of those that may begin early.
 func (s *scheduler) pick(pass int) *node {
+	for s.early.Len() > 0 && int(s.early[0].pass) <= pass { // all have the same pass
+		n := heap.Pop(&s.early).(*node)
+		heap.Push(&s.ready[n.pass], n)
+	}
+	if n := s.pickOf(&s.ready[pass]); n != nil {
+		return n
+	}
+	return s.pickOf(&s.early)
+}
+
+func (s *scheduler) pickOf(ready *readyHeap) *node {
 	var skipped []*node
 	var found *node
-	for s.ready[pass].Len() > 0 && found == nil {
-		n := heap.Pop(&s.ready[pass]).(*node)
+	for ready.Len() > 0 && found == nil {
+		n := heap.Pop(ready).(*node)
 		if s.excluded(n) {
 			skipped = append(skipped, n)
 			continue
@@ -129,7 +146,7 @@ func (s *scheduler) pick(pass int) *node {
 		found = n
 	}
 	for _, n := range skipped {
-		heap.Push(&s.ready[pass], n)
+		heap.Push(ready, n)
 	}
 	return found
 }
@@ -207,7 +224,7 @@ func (s *scheduler) done(n *node, err error, put bool) {
 func (s *scheduler) few(workers int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.running
+	n := s.running + s.early.Len()
 	if p := s.pass(); p < pgarchive.Passes {
 		n += s.ready[p].Len()
 	}

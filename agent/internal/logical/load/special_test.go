@@ -73,6 +73,41 @@ func TestIndexesFollowTheirRowsAndForeignKeysComeLast(t *testing.T) {
 	}
 }
 
+// What the end of a restore takes longest is done side by side: foreign keys and
+// materialized views. Event triggers come after both.
+func TestForeignKeysAndMaterializedViewsDoNotWaitForEachOther(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a SELECT generate_series(1, 1000)", "CREATE TABLE b (id int CONSTRAINT f REFERENCES a)",
+		"COMMENT ON CONSTRAINT f ON b IS 'x'", "ALTER TABLE b ENABLE ROW LEVEL SECURITY", "CREATE MATERIALIZED VIEW mv AS SELECT count(*) FROM b", "GRANT SELECT ON b TO PUBLIC",
+		"CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'", "CREATE EVENT TRIGGER e_"+db+" ON ddl_command_end EXECUTE FUNCTION e()")
+	_, c := backUp(t, s, db)
+	dump, err := exec.CommandContext(t.Context(), filepath.Join(s.Bin, "pg_dump"), "-Fc", "-Z0", "--section=pre-data", "--section=post-data", "-d", s.URL(db)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := pgarchive.Read(bytes.NewReader(dump))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := load.OrderOfSuperuser(database(c, db), a, nil, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{
+		{"load table public.a", "load table public.b"},
+		{"CONSTRAINT public.a a_pkey", "compare table public.b"},
+		{"compare table public.a", "ROW SECURITY public.b"},
+		{"ACL public.TABLE b"},
+		{"MATERIALIZED VIEW DATA public.mv", "FK CONSTRAINT public.b f"}, // and no statistics beside it
+		{"COMMENT public.CONSTRAINT f ON b", "statistics of public.a", "statistics of public.b", "statistics of public.mv"},
+		{"EVENT TRIGGER e_" + db},
+	}
+	if d := cmp.Diff(want, steps); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestRowsThatBelongToAnotherPartitionAreRoutedAgain(t *testing.T) {
 	s := shared.Server(t)
 	db := s.Database(t)

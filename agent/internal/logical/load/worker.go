@@ -22,8 +22,10 @@ type worker struct {
 	conn       *postgres.Conn
 	tablespace pg.Name // default_tablespace of the session
 	method     pg.Name // default_table_access_method
+	memory     int64   // maintenance_work_mem, in bytes
 	parallel   int     // max_parallel_maintenance_workers
 	within     bool    // rows are read back within a transaction that has the settings
+	alone      bool    // queries have no processes to help them
 }
 
 // tries is how often an entry is executed that met a deadlock.
@@ -103,6 +105,8 @@ func (w *worker) do(ctx context.Context, n *node) error {
 		return w.verifyObjects(ctx, d.LargeObjects)
 	case nodeStatements:
 		return w.statements(ctx, d.Statements)
+	case nodeAnalyze:
+		return w.analyzeOne(ctx, n.of)
 	}
 	return nil
 }
@@ -209,17 +213,20 @@ func (w *worker) preDataEntries(ctx context.Context) error {
 
 // entry executes an entry of the graph.
 func (w *worker) entry(ctx context.Context, n *node) error {
-	if n.class == classIndex {
+	if n.class == classIndex || n.class == classForeign {
 		// While there is work for all sessions, more processes for one gain nothing.
 		parallel := 0
-		if w.run.sched.few(w.run.jobs) {
+		if n.class == classIndex && w.run.sched.few(w.run.jobs) {
 			parallel = 2
 		}
-		if parallel != w.parallel {
-			if err := w.conn.Exec(ctx, fmt.Sprintf("SET max_parallel_maintenance_workers = %d", parallel)); err != nil {
-				return err
-			}
-			w.parallel = parallel
+		heap := n.cost * int64(w.run.content.Instance.BlockSize)
+		if err := w.maintenance(ctx, memoryFor(n.entry, heap, parallel, clampMemory(w.run.o.Memory, w.run.jobs)), parallel); err != nil {
+			return err
+		}
+	}
+	if n.entry.Desc == "MATERIALIZED VIEW DATA" {
+		if err := w.queries(ctx, !w.run.sched.few(w.run.jobs)); err != nil {
+			return err
 		}
 	}
 	for i := 1; ; i++ {
@@ -233,6 +240,28 @@ func (w *worker) entry(ctx context.Context, n *node) error {
 			return w.tolerate(ctx, n.entry, err)
 		}
 	}
+}
+
+// maintenance sets the memory and the processes of what follows.
+func (w *worker) maintenance(ctx context.Context, memory int64, parallel int) error {
+	if memory == w.memory && parallel == w.parallel {
+		return nil
+	}
+	w.memory, w.parallel = memory, parallel
+	return w.conn.Exec(ctx, fmt.Sprintf("SET maintenance_work_mem = '%dkB'; SET max_parallel_maintenance_workers = %d", memory>>10, parallel))
+}
+
+// queries sets whether the server may help the session's queries with more
+// processes. Beside other work that costs more than it gains, as for indexes.
+func (w *worker) queries(ctx context.Context, alone bool) error {
+	if alone == w.alone {
+		return nil
+	}
+	w.alone = alone
+	if alone {
+		return w.conn.Exec(ctx, "SET max_parallel_workers_per_gather = 0")
+	}
+	return w.conn.Exec(ctx, "RESET max_parallel_workers_per_gather")
 }
 
 // tolerate turns failures that cost nothing of the data into warnings: a
