@@ -76,7 +76,7 @@ func largeRepository(t *testing.T, folder string, chunks int) *repo.Repository {
 	_, err = r.ClaimEpoch(t.Context())
 	must(t, err)
 	b := repotest.NewBackups(t, r, d)
-	b.Epoch, b.PackFrames, b.ChunkRows = 1, 1<<16, 1
+	b.Epoch, b.PackFrames, b.ChunkRows = 1, 4096, 1
 	b.Backup(repotest.Table{Database: "app", Name: "t", Rows: chunks, Seed: "1"})
 	return r
 }
