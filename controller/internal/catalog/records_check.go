@@ -109,8 +109,8 @@ type Scrub struct {
 	// Domain and Pack are the last pack read in this round; zero before the first.
 	Domain seal.DomainID
 	Pack   PackID
-	// Started is when this round began, Completed when the last one that read
-	// everything ended.
+	// Started is when this round began, zero between two; Completed when the last one
+	// that read everything ended.
 	Started, Completed time.Time
 	// Due is when the budget allows the next read.
 	Due time.Time
