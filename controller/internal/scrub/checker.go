@@ -20,7 +20,7 @@ import (
 
 // Trail takes audit records. *audit.Service implements it.
 type Trail interface {
-	Record(ctx context.Context, r catalog.AuditRecord) error
+	Append(tx *catalog.Tx, r catalog.AuditRecord) error
 }
 
 // Spec is a check that is asked for.
@@ -297,9 +297,12 @@ func (c *Checker) outcome(r *check.Report, err error) catalog.Check {
 	return record
 }
 
-// end writes the record of a check that has ended, and its audit record.
+// end writes the record of a check that has ended, with its audit record.
 func (c *Checker) end(ctx context.Context, record catalog.Check) error {
-	if err := c.put(ctx, record); err != nil {
+	audit := catalog.AuditRecord{Actor: record.By, Action: "repository.check-end", Object: "check " + record.ID.String(),
+		Outcome: record.State.String(), Detail: record.Message}
+	err := c.catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error { return errors.Join(tx.PutCheck(record), c.trail.Append(tx, audit)) })
+	if err != nil {
 		c.log.Warn("check has ended and could not be noted, will try again", zap.Error(err))
 		return err
 	}
@@ -313,10 +316,5 @@ func (c *Checker) end(ctx context.Context, record catalog.Check) error {
 	}
 	level("check ended", zap.Stringer("check", record.ID), zap.Stringer("state", record.State), zap.Int64("damaged_objects", record.Harm),
 		zap.Int64("snapshots_hurt", record.HurtTotal), logging.Duration(record.Ended.Sub(record.Started)), logging.Detail(record.Message))
-	err := c.trail.Record(ctx, catalog.AuditRecord{Actor: record.By, Action: "repository.check-end", Object: "check " + record.ID.String(),
-		Outcome: record.State.String(), Detail: record.Message})
-	if err != nil {
-		c.log.Error("audit record lost", zap.Error(err))
-	}
 	return nil
 }

@@ -208,7 +208,7 @@ type fakeTrail struct {
 	records []catalog.AuditRecord
 }
 
-func (f *fakeTrail) Record(_ context.Context, r catalog.AuditRecord) error {
+func (f *fakeTrail) Append(_ *catalog.Tx, r catalog.AuditRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.records = append(f.records, r)
