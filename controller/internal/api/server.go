@@ -12,6 +12,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -89,6 +90,9 @@ type Deps struct {
 	Manifests Manifests
 	Conns     *Connections
 	Events    *event.Log
+	// Checks runs checks of the repository, Measure counts what is in its store.
+	Checks  Checks
+	Measure func(ctx context.Context) (*check.Measured, error)
 	// Level changes the level of the controller's log.
 	Level Leveler
 	Facts Facts
@@ -105,6 +109,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	tuskvaultv1.RegisterFleetServiceServer(r, &fleetService{deps: d})
 	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})
+	tuskvaultv1.RegisterRepositoryServiceServer(r, newRepositoryService(d))
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 
