@@ -192,7 +192,7 @@ func undetectable(w *world, change, key string) bool {
 }
 
 func TestEveryChangeOfEveryObjectIsDetectedAndNamed(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldOf(t, 48) // few packs: each is changed in fifteen ways
 	w.recorded()
 	all := w.list("")
 	before := map[string][]byte{}
