@@ -42,6 +42,16 @@ type Config struct {
 	Log LogConfig `koanf:"log"`
 	// Jobs are the rules of attempts.
 	Jobs JobsConfig `koanf:"jobs"`
+	// Scrub says how the store is read in the background.
+	Scrub ScrubConfig `koanf:"scrub"`
+}
+
+// ScrubConfig says how the store is read in the background.
+type ScrubConfig struct {
+	// DailyBytes is what may be read in a day; 0 turns the scrub off.
+	DailyBytes config.Size `koanf:"daily_bytes"`
+	// Interval is the pause after everything was read.
+	Interval time.Duration `koanf:"interval"`
 }
 
 // LogConfig says where log lines go.
@@ -82,6 +92,7 @@ func DefaultConfig() Config {
 		Grace:  20 * time.Second,
 		Log:    LogConfig{Level: "info", Format: "auto", MaxSize: 100 << 20, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
 		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
+		Scrub:  ScrubConfig{DailyBytes: 32 << 30, Interval: 7 * 24 * time.Hour},
 	}
 }
 
@@ -106,6 +117,8 @@ func (c *Config) Validate() error {
 	bad(c.Jobs.Attempts >= 1 && c.Jobs.Attempts <= 1000, "jobs.attempts: %d is not within 1 and 1000", c.Jobs.Attempts)
 	bad(c.Jobs.Backoff > 0, "jobs.backoff: %s is not positive", c.Jobs.Backoff)
 	bad(c.Jobs.PerAgent >= 1 && c.Jobs.PerAgent <= 100, "jobs.per_agent: %d is not within 1 and 100", c.Jobs.PerAgent)
+	bad(c.Scrub.DailyBytes >= 0, "scrub.daily_bytes: %d is negative", c.Scrub.DailyBytes)
+	bad(c.Scrub.Interval > 0, "scrub.interval: %s is not positive", c.Scrub.Interval)
 	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
 	return errors.Join(all...)
 }
@@ -116,6 +129,7 @@ func (c *Config) lockFile() string    { return filepath.Join(c.StateDir, "lock")
 func (c *Config) keyFile() string     { return filepath.Join(c.StateDir, "unlock.key") }
 func (c *Config) contextFile() string { return filepath.Join(c.StateDir, "admin-context.yaml") }
 func (c *Config) spoolFolder() string { return filepath.Join(c.StateDir, "spool") }
+func (c *Config) checkFolder() string { return filepath.Join(c.StateDir, "check") }
 func (c *Config) indexFolder() string { return filepath.Join(c.StateDir, "index") }
 
 // DecisionsFile is the file of a state folder in which init notes what run must know.

@@ -21,12 +21,15 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
+	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/rpc"
+	"github.com/tuskvault/tuskvault/internal/seal"
 	"github.com/tuskvault/tuskvault/internal/version"
 )
 
@@ -110,6 +113,9 @@ type wired struct {
 	events     *event.Log
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
+	marks      *scrub.Marks
+	checker    *scrub.Checker
+	scrubber   *scrub.Scrubber
 	server     *grpc.Server
 }
 
@@ -145,7 +151,25 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		return nil, err
 	}
 	found.ingest = w.ingest
+	if err := w.watchOver(cat); err != nil {
+		return nil, err
+	}
 	return w, w.serveOn(cat, issuer, keys)
+}
+
+// watchOver makes what looks for damage in the store.
+func (w *wired) watchOver(cat *catalog.Catalog) error {
+	c := &w.controller.config
+	u, err := unlocker(c.Unlock)
+	if err != nil {
+		return err
+	}
+	log := w.controller.log
+	w.marks = scrub.NewMarks(cat, w.ingest, log)
+	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks,
+		Trail: w.trail, Dir: c.checkFolder(), Log: log})
+	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
+	return nil
 }
 
 // openLog goes on with the catalog log where the catalog knows it to be: before
@@ -169,7 +193,10 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
+		Keys: keys, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
+		Measure: func(ctx context.Context) (*check.Measured, error) {
+			return check.Measure(ctx, w.repository.Store())
+		},
 		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
 			Store:     w.repository.Store().Features().Location,
 			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },
@@ -196,7 +223,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}
@@ -212,7 +239,7 @@ func (w *wired) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			if err := w.ingest.Recover(ctx); err != nil {
+			if err := errors.Join(w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
 				return err
 			}
 			c.log.Info("serving", logging.Address(listener.Addr().String()), logging.Repository(w.repository.ID()), logging.Epoch(w.meta.Epoch))

@@ -30,6 +30,8 @@ type client struct {
 	job      tuskvaultv1.JobServiceClient
 	snapshot tuskvaultv1.SnapshotServiceClient
 	status   tuskvaultv1.StatusServiceClient
+
+	repository tuskvaultv1.RepositoryServiceClient
 }
 
 func (c *client) close() { _ = c.conn.Close() } // nothing is lost with it
@@ -111,6 +113,8 @@ func (a *app) dial() (*client, error) {
 		job:      tuskvaultv1.NewJobServiceClient(conn),
 		snapshot: tuskvaultv1.NewSnapshotServiceClient(conn),
 		status:   tuskvaultv1.NewStatusServiceClient(conn),
+
+		repository: tuskvaultv1.NewRepositoryServiceClient(conn),
 	}, nil
 }
 

@@ -48,6 +48,9 @@ func (a *app) statusText(p *print.Printer, s *tuskvaultv1.GetStatusResponse) str
 		failed = p.Paint(print.Red, failed)
 	}
 	line("jobs", "%d active, %s", s.GetJobsActive(), failed)
+	if h := s.GetRepositoryHealth(); h != nil {
+		line("health", "%s", a.healthText(p, h))
+	}
 	if len(s.GetNotices()) == 0 {
 		b.WriteString("\n" + p.Paint(print.Green, "nothing to do") + "\n")
 		return b.String()
@@ -64,4 +67,28 @@ func (a *app) statusText(p *print.Printer, s *tuskvaultv1.GetStatusResponse) str
 		}
 	}
 	return b.String()
+}
+
+// healthText says when the repository was last looked at, and what was found.
+func (a *app) healthText(p *print.Printer, h *tuskvaultv1.RepositoryHealth) string {
+	check := "never checked"
+	switch h.GetCheckState() {
+	case "":
+	case "running":
+		check = "being checked for " + print.Ago(h.GetCheckTime(), a.now())
+	default:
+		check = "checked " + print.Ago(h.GetCheckTime(), a.now()) + " ago: " + h.GetCheckState()
+	}
+	scrub := "never scrubbed whole"
+	if h.GetScrubCompleteTime() != nil {
+		scrub = "scrubbed whole " + print.Ago(h.GetScrubCompleteTime(), a.now()) + " ago"
+	}
+	if h.GetScrubStartTime() != nil {
+		scrub += fmt.Sprintf(", %s packs (%s) of a round read", print.Count(h.GetScrubPacks()), print.Size(h.GetScrubBytes()))
+	}
+	text := check + "; " + scrub
+	if n := h.GetDamagedPacks(); n > 0 {
+		return p.Paint(print.Red, fmt.Sprintf("%s; %s damaged packs", text, print.Count(n)))
+	}
+	return text
 }

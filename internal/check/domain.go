@@ -83,6 +83,7 @@ type indexFile struct {
 type domainKeys struct {
 	*repo.Domain
 	roots  seal.DomainKeys
+	epoch  uint32       // the newest seal epoch that opener knows
 	opener *seal.Opener // chunks and lists
 }
 
@@ -169,14 +170,20 @@ func (d *domain) open(ctx context.Context) error {
 		}
 		return d.fatal(ctx, err)
 	}
-	roots := rd.Keys()
+	d.keys = openKeys(rd)
+	return nil
+}
+
+// openKeys makes what opens everything of a domain that was sealed up to now.
+func openKeys(d *repo.Domain) *domainKeys {
+	roots := d.Keys()
+	k := &domainKeys{Domain: d, roots: roots, epoch: d.SealEpoch()}
 	sealKeys := map[uint32]seal.Key{}
-	for e := uint32(1); e <= rd.SealEpoch(); e++ {
+	for e := uint32(1); e <= k.epoch; e++ {
 		sealKeys[e] = roots.Seal(e)
 	}
-	d.keys = &domainKeys{Domain: rd, roots: roots,
-		opener: seal.NewOpener(d.id, roots.Name(), roots.Refs(), sealKeys, max(rd.Params().Max, repo.MaxListBytes))}
-	return nil
+	k.opener = seal.NewOpener(d.ID(), roots.Name(), roots.Refs(), sealKeys, max(d.Params().Max, repo.MaxListBytes))
+	return k
 }
 
 // list remembers the index files, then the packs.

@@ -170,7 +170,7 @@ func TestIndexFilesAreComparedWithDirectoriesBothWays(t *testing.T) {
 // TestNothingIsAllocatedByWhatAnObjectClaims puts the largest numbers into every
 // place of every kind of object where a length or a count may be.
 func TestNothingIsAllocatedByWhatAnObjectClaims(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldOf(t, 48)
 	seen := map[string]bool{}
 	for _, key := range w.list("") {
 		kind, _, _ := strings.Cut(key, "/")
@@ -182,12 +182,12 @@ func TestNothingIsAllocatedByWhatAnObjectClaims(t *testing.T) {
 		}
 		seen[kind] = true
 		b := w.object(key)
-		for at := 0; at < len(b); at += 4 {
-			if at > 112 && at < len(b)-132 {
+		for at := 0; at < len(b); at += 8 {
+			if at > 112 && at < len(b)-136 {
 				continue
 			}
 			claim := bytes.Clone(b)
-			for i := at; i < min(at+4, len(b)); i++ {
+			for i := at; i < min(at+8, len(b)); i++ {
 				claim[i] = 0xff
 			}
 			w.put(key, claim)

@@ -123,22 +123,13 @@ func (d *domain) readPack(ctx context.Context, r *packRead) error {
 	if err != nil {
 		return err
 	}
-	var plain []byte
-	return pack.EachFrame(ctx, d.opener(d.packKey(r.number)), dir, func(e pack.Entry, frame []byte, damage error) (err error) {
+	return eachChunk(ctx, d.opener(d.packKey(r.number)), dir, d.dataOpener(), func(e pack.Entry, h seal.Header, plain []byte, damage error) {
 		r.frames++
-		r.bytes += int64(len(frame))
-		var h seal.Header
-		if damage == nil && d.keys != nil && d.o.ReadData {
-			if h, damage = seal.ParseHeader(frame); damage == nil {
-				plain, damage = d.keys.opener.Open(plain[:0], frame, h.Kind, e.Name)
-			}
-		}
+		r.bytes += int64(e.Length)
 		wants := r.wantsAt(uint32(e.Offset))
 		if damage != nil {
-			if len(r.bad) < pack.MaxCount {
-				r.bad = append(r.bad, badRead{uint32(e.Offset), e.Name, reason(damage)})
-			}
-			return nil
+			r.bad = append(r.bad, badRead{uint32(e.Offset), e.Name, reason(damage)})
+			return
 		}
 		for _, w := range wants {
 			if w.kind != h.Kind || int(w.plain) != len(plain) {
@@ -146,6 +137,33 @@ func (d *domain) readPack(ctx context.Context, r *packRead) error {
 					e.Name, e.Offset, h.Kind, len(plain), w.kind, w.plain)})
 			}
 		}
+	})
+}
+
+// dataOpener gives what opens chunks, nil when they are not to be opened.
+func (d *domain) dataOpener() *seal.Opener {
+	if d.keys == nil || !d.o.ReadData {
+		return nil
+	}
+	return d.keys.opener
+}
+
+// eachChunk reads all frames of a pack in order and tells for each what is wrong
+// with it, or nil. With an opener chunks are opened, which recomputes their
+// names; header and plain are then what was found, valid until fn returns.
+func eachChunk(ctx context.Context, open pack.OpenFunc, dir *pack.Directory, o *seal.Opener, fn func(e pack.Entry, h seal.Header, plain []byte, damage error)) error {
+	var plain []byte
+	return pack.EachFrame(ctx, open, dir, func(e pack.Entry, frame []byte, damage error) (err error) {
+		var h seal.Header
+		if damage == nil && o != nil {
+			if h, damage = seal.ParseHeader(frame); damage == nil {
+				var opened []byte
+				if opened, damage = o.Open(plain[:0], frame, h.Kind, e.Name); damage == nil {
+					plain = opened
+				}
+			}
+		}
+		fn(e, h, plain, damage)
 		return nil
 	})
 }

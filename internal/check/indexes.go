@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/index"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -184,6 +185,9 @@ func (c *comparison) uncoveredPacks(ctx context.Context) error {
 	if slices.ContainsFunc(c.d.indexes, func(f indexFile) bool { return f.bad }) {
 		return nil
 	}
+	if grown, err := c.grown(ctx); err != nil || grown {
+		return err
+	}
 	for _, p := range c.d.packs {
 		if p.covered != 0 || p.finding != notBad {
 			continue
@@ -206,6 +210,23 @@ func (c *comparison) uncoveredPacks(ctx context.Context) error {
 			Detail: fmt.Sprintf("no index file names %d packs, the first is %s; readers look into the packs themselves", c.packs, c.firstPack)})
 	}
 	return nil
+}
+
+// grown tells whether an index file has come since they were listed: it may name
+// the packs that none named then.
+func (c *comparison) grown(ctx context.Context) (bool, error) {
+	known := map[[32]byte]bool{}
+	for _, f := range c.d.indexes {
+		known[f.id] = true
+	}
+	grown := false
+	err := c.d.store.List(ctx, repo.IndexPrefix(c.d.id), "", func(info blob.Info) error {
+		if _, id, err := repo.ParseIndexObject(info.Key); err == nil && !known[id] {
+			grown = true
+		}
+		return nil
+	})
+	return grown, err
 }
 
 // packOf finds, for a chunk that is in no directory, the pack that an index file

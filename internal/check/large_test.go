@@ -42,7 +42,7 @@ func heap() (stop func() uint64) {
 // TestMemoryDoesNotGrowWithTheNumberOfChunks checks domains of very many very
 // small chunks: what counts is their number.
 func TestMemoryDoesNotGrowWithTheNumberOfChunks(t *testing.T) {
-	sizes := []int{50_000, 200_000}
+	sizes := []int{20_000, 100_000}
 	if os.Getenv("TUSKVAULT_LONG") != "" {
 		sizes = []int{100_000, 1_000_000, 10_000_000}
 	}
@@ -76,7 +76,7 @@ func largeRepository(t *testing.T, folder string, chunks int) *repo.Repository {
 	_, err = r.ClaimEpoch(t.Context())
 	must(t, err)
 	b := repotest.NewBackups(t, r, d)
-	b.Epoch, b.PackFrames, b.ChunkRows = 1, 1<<16, 1
+	b.Epoch, b.PackFrames, b.ChunkRows = 1, 4096, 1
 	b.Backup(repotest.Table{Database: "app", Name: "t", Rows: chunks, Seed: "1"})
 	return r
 }

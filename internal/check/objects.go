@@ -16,9 +16,8 @@ import (
 
 // Bounds of what is remembered of the listing: far above any real number.
 const (
-	maxKeyObjects    = 64 // docs/FORMAT.md, "Objects"
-	maxSmallObjects  = 1 << 20
-	quarantinePrefix = "quarantine/"
+	maxKeyObjects   = 64 // docs/FORMAT.md, "Objects"
+	maxSmallObjects = 1 << 20
 )
 
 // listing is what one walk over all keys remembers.
@@ -50,24 +49,29 @@ func (c *checker) checkObjects(ctx context.Context) error {
 	return errors.Join(c.checkKeys(ctx, l.keys), c.checkEpochs(ctx, l.epochs), c.checkCAs(ctx, l.cas), c.checkDomainRecords(ctx, l.domains))
 }
 
-// count counts an object. Unknown ones are counted together: their names are not
-// ours.
+// count counts an object.
 func (c *checker) count(info blob.Info) {
-	kind := kindOf(info.Key)
-	switch kind {
-	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog", "quarantine":
-	default:
-		kind = "unknown"
-	}
+	kind := known(info.Key)
 	n := c.report.Objects[kind]
 	c.report.Objects[kind] = ObjectCount{Objects: n.Objects + 1, Bytes: n.Bytes + info.Size}
+}
+
+// known is the kind of an object. Unknown ones are counted together: their names
+// are not ours.
+func known(key string) string {
+	kind := kindOf(key)
+	switch kind {
+	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog":
+		return kind
+	}
+	return "unknown"
 }
 
 // take tells what a key is of; an error means that no object has such a key.
 func (l *listing) take(key string, domains map[seal.DomainID]*domainRecord) (err error) {
 	var domain seal.DomainID
 	switch kind, _, _ := strings.Cut(key, "/"); kind {
-	case repo.DescriptionObject, strings.TrimSuffix(quarantinePrefix, "/"):
+	case repo.DescriptionObject:
 		return nil
 	case "keys":
 		l.keys = append(l.keys, key)

@@ -135,10 +135,13 @@ func (c *checker) failed(ctx context.Context, key string, err error) error {
 	return nil
 }
 
-// fatal tells errors that end the check from those of one object: when the store
-// does not give this object and answers otherwise, the object is at fault (a bad
-// sector, a right that is missing).
-func (c *checker) fatal(ctx context.Context, err error) error {
+// fatal tells errors that end the check from those of one object.
+func (c *checker) fatal(ctx context.Context, err error) error { return storeAtFault(ctx, c.store, err) }
+
+// storeAtFault gives back an error of reading an object when it is not the
+// object's: when the store does not give this one and answers otherwise, the
+// object is at fault (a bad sector, a right that is missing).
+func storeAtFault(ctx context.Context, s blob.Store, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -149,7 +152,7 @@ func (c *checker) fatal(ctx context.Context, err error) error {
 	case errs.Corrupt, errs.NotFound, errs.Unsupported, errs.Invalid, errs.Denied:
 		return nil
 	}
-	_, probe := c.store.Stat(ctx, repo.DescriptionObject)
+	_, probe := s.Stat(ctx, repo.DescriptionObject)
 	if probe == nil || errors.Is(probe, errs.NotFound) {
 		return nil
 	}

@@ -300,31 +300,36 @@ type group struct {
 	reader       *reader
 	width, limit int
 	key          []byte
+	begun        bool
+	flat         []byte // the records, used again for each key
 	records      [][]byte
 	more         bool
 }
 
 // moveTo gathers the records with the key; keys must not fall.
 func (g *group) moveTo(key []byte) error {
-	if g.key != nil && bytes.Equal(g.key, key) {
+	if g.begun && bytes.Equal(g.key, key) {
 		return nil
 	}
-	g.key, g.records, g.more = append(g.key[:0], key...), g.records[:0], false
+	g.begun = true
+	g.key, g.flat, g.records, g.more = append(g.key[:0], key...), g.flat[:0], g.records[:0], false
 	for g.reader.head != nil {
 		c := bytes.Compare(g.reader.head[:g.width], key)
 		if c > 0 {
-			return nil
+			break
 		}
-		if c == 0 {
-			if len(g.records) < g.limit {
-				g.records = append(g.records, bytes.Clone(g.reader.head))
-			} else {
-				g.more = true
-			}
+		if c == 0 && len(g.flat)/len(g.reader.head) < g.limit {
+			g.flat = append(g.flat, g.reader.head...)
+		} else if c == 0 {
+			g.more = true
 		}
 		if err := g.reader.next(); err != nil {
 			return err
 		}
+	}
+	for size := len(g.reader.buf); len(g.records)*size < len(g.flat); {
+		n := len(g.records) * size
+		g.records = append(g.records, g.flat[n:n+size])
 	}
 	return nil
 }

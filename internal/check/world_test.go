@@ -39,7 +39,11 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func newWorld(t testing.TB) *world {
+// newWorld makes one with 18 packs, newWorldOf with as many frames to a pack as
+// wanted: 8 in newWorld.
+func newWorld(t testing.TB) *world { return newWorldOf(t, 8) }
+
+func newWorldOf(t testing.TB, packFrames int) *world {
 	t.Helper()
 	w := &world{t: t, store: mem.New()}
 	r, first, key := repotest.New(t, w.store)
@@ -57,7 +61,7 @@ func newWorld(t testing.TB) *world {
 	w.writeLog()
 	for _, d := range w.domains {
 		b := repotest.NewBackups(t, r, d)
-		b.Epoch, b.LogNumber = 2, w.head.Number
+		b.Epoch, b.LogNumber, b.PackFrames = 2, w.head.Number, packFrames
 		w.backups = append(w.backups, b)
 	}
 	w.snapshots = append(w.snapshots, w.backups[0].Backup(

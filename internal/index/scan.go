@@ -196,3 +196,13 @@ func (f *filterHash) end() []byte {
 	f.moveTo(f.blocks)
 	return f.sum.Sum(nil)
 }
+
+// HeaderSize is the length of the header of an index file in bytes.
+const HeaderSize = headerSize
+
+// CountEntries gives the number of entries that the header of an index file of
+// size bytes claims, when it agrees with the size.
+func CountEntries(head []byte, size int64) (int64, error) {
+	h, err := parseHeader(head, size)
+	return int64(h.entries), err
+}

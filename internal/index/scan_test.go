@@ -84,3 +84,31 @@ func TestScanRefusesAWrongFilter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func FuzzScan(f *testing.F) {
+	b := index.NewBuilder(seal.DomainID{1})
+	for i := range byte(60) {
+		b.Add(seal.Name{i, 1: i * 7, 9: i}, index.Location{Pack: pack.ID{i % 5}, Offset: int64(24 + int(i)), Length: 100})
+	}
+	var file bytes.Buffer
+	if err := b.Build(&file); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(file.Bytes())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		raw = bytes.Clone(raw) // the engine's own must not be changed
+		var id index.FileID
+		if len(raw) >= 32 {
+			id = sha256.Sum256(raw[:len(raw)-32])
+			copy(raw[len(raw)-32:], id[:])
+		}
+		entries := 0
+		err := index.Scan(bytes.NewReader(raw), int64(len(raw)), seal.DomainID{1}, id, func(*index.Scanned) error { entries++; return nil })
+		if err != nil && errs.KindOf(err) == nil {
+			t.Fatal(err)
+		}
+		if n, headErr := index.CountEntries(raw[:min(len(raw), index.HeaderSize)], int64(len(raw))); err == nil && (headErr != nil || int(n) != entries) {
+			t.Fatalf("%d entries were given, the header says %d, %v", entries, n, headErr)
+		}
+	})
+}

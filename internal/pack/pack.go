@@ -97,3 +97,9 @@ func (d *Directory) Find(name seal.Name) (Entry, bool) {
 	}
 	return Entry{}, false
 }
+
+// Overhead is what so many packs with so many frames in all take beside their
+// frames, in bytes.
+func Overhead(packs, frames int64) int64 {
+	return packs*(headerSize+trailerSize) + frames*entrySize
+}

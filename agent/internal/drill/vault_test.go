@@ -127,6 +127,9 @@ func (d downloads) List(_ context.Context, i uint32) ([]byte, error) {
 	return plain, nil
 }
 
+// Missing knows of nothing: what is damaged here is found when it is read.
+func (d downloads) Missing(context.Context, uint32) ([]uint32, error) { return nil, nil }
+
 func (d downloads) Stream(ctx context.Context, spans []repo.Span) iter.Seq2[transfer.Chunk, error] {
 	return func(yield func(transfer.Chunk, error) bool) {
 		for _, span := range spans {

@@ -26,7 +26,8 @@ import (
 func call(ctx context.Context, conn *grpc.ClientConn, method string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if !strings.HasSuffix(method, "/Session") && !strings.HasSuffix(method, "/Watch") && !strings.HasSuffix(method, "/WatchJob") && !strings.Contains(method, "ChunkService") && !strings.Contains(method, "ExportService") {
+	if !strings.HasSuffix(method, "/Session") && !strings.HasSuffix(method, "/Watch") && !strings.HasSuffix(method, "/WatchJob") && !strings.HasSuffix(method, "/WatchCheck") &&
+		!strings.Contains(method, "ChunkService") && !strings.Contains(method, "ExportService") {
 		return conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{})
 	}
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
@@ -88,7 +89,8 @@ func TestEveryMethodTakesWhoItsRowSaysAndNobodyElse(t *testing.T) {
 				return []string{admin}
 			case strings.Contains(method, "AgentService/"), strings.Contains(method, "ChunkService/"):
 				return []string{agent}
-			case strings.HasSuffix(method, "/StartBackup"), strings.HasSuffix(method, "/StartRestore"), strings.HasSuffix(method, "/CancelJob"), strings.HasSuffix(method, "/VerifySnapshot"), strings.HasSuffix(method, "/Export"):
+			case strings.HasSuffix(method, "/StartBackup"), strings.HasSuffix(method, "/StartRestore"), strings.HasSuffix(method, "/CancelJob"), strings.HasSuffix(method, "/VerifySnapshot"),
+				strings.HasSuffix(method, "/Export"), strings.HasSuffix(method, "/CheckRepository"), strings.HasSuffix(method, "/CancelCheck"):
 				return []string{oper, admin}
 			case strings.HasSuffix(method, "/ListTokens"):
 				return []string{admin}

@@ -76,6 +76,12 @@ var methods = map[string]callers{
 
 	tuskvaultv1.ExportService_Export_FullMethodName: operators,
 
+	tuskvaultv1.RepositoryService_CheckRepository_FullMethodName:    operators,
+	tuskvaultv1.RepositoryService_WatchCheck_FullMethodName:         viewers,
+	tuskvaultv1.RepositoryService_GetCheck_FullMethodName:           viewers,
+	tuskvaultv1.RepositoryService_CancelCheck_FullMethodName:        operators,
+	tuskvaultv1.RepositoryService_GetRepositoryStats_FullMethodName: viewers,
+
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -90,6 +91,9 @@ type Deps struct {
 	Plains    Plains
 	Conns     *Connections
 	Events    *event.Log
+	// Checks runs checks of the repository, Measure counts what is in its store.
+	Checks  Checks
+	Measure func(ctx context.Context) (*check.Measured, error)
 	// Level changes the level of the controller's log.
 	Level Leveler
 	Facts Facts
@@ -108,6 +112,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	manifests := newManifestCache(d.Manifests)
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: manifests})
 	tuskvaultv1.RegisterExportServiceServer(r, &exportService{deps: d, cache: manifests, open: make(chan struct{}, maxExports)})
+	tuskvaultv1.RegisterRepositoryServiceServer(r, newRepositoryService(d))
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 

@@ -54,6 +54,7 @@ type census struct {
 	stored, plain    int64
 	active           int
 	failed           []catalog.Job // of the last day, newest first
+	health           *tuskvaultv1.RepositoryHealth
 }
 
 // GetStatus gives the fleet on one screen.
@@ -81,6 +82,10 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 		Store: f.Store, Epoch: f.Epoch, AgentsOnline: int32(n.online), AgentsOffline: int32(n.agents - n.online), Instances: int32(n.instances),
 		InstancesUnprotected: int32(len(n.unprotected)), Snapshots: n.snapshots, StoredBytes: n.stored, PlainBytes: n.plain,
 		JobsActive: int32(n.active), JobsFailedRecently: int32(len(n.failed)), CatalogExportLag: durationpb.New(lag)}
+	if out.RepositoryHealth, err = s.health(ctx); err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	n.health = out.GetRepositoryHealth()
 	out.Notices = s.notices(ctx, &n, lag)
 	return out, nil
 }
@@ -164,6 +169,15 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	if len(n.failed) > 0 {
 		j := n.failed[0]
 		add(failure, "tuskctl job logs "+j.ID.Short(), "%s within 24 hours; the newest is the %s of %s: %s", plural(len(n.failed), "job failed", "jobs failed"), j.Kind, j.InstanceName, j.Message)
+	}
+	if h := n.health; h.GetDamagedPacks() > 0 {
+		add(failure, "tuskctl repo check --last, or tuskctl repo check --read-data for the tables concerned; the next backup of the same rows mends what it can",
+			"%s known to be damaged in the store", plural(int(h.GetDamagedPacks()), "pack is", "packs are"))
+	} else if h.GetCheckState() == catalog.CheckDamaged.String() {
+		add(failure, "tuskctl repo check --last", "the last check of the repository found damage in %s; %s hurt",
+			plural(int(h.GetDamagedObjects()), "object", "objects"), plural(int(h.GetSnapshotsHurt()), "snapshot is", "snapshots are"))
+	} else if h.GetCheckState() == catalog.CheckFailed.String() {
+		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of the repository ended without a verdict")
 	}
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))

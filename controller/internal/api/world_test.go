@@ -25,9 +25,12 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
+	repocheck "github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/rpc"
@@ -50,6 +53,7 @@ type world struct {
 	hub        *fleet.Hub
 	jobs       *fakeJobs
 	conns      *api.Connections
+	checks     *scrub.Checker
 	listener   *bufconn.Listener
 	level      *fakeLevel
 	events     *event.Log
@@ -112,11 +116,16 @@ func newWorld(t *testing.T) *world {
 	w.jobs.hub = w.hub
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
 
+	w.checks = scrub.NewChecker(scrub.Deps{Repository: w.repository, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog),
+		Marks: scrub.NewMarks(w.catalog, noIngest{}, log), Trail: w.trail, Dir: filepath.Join(t.TempDir(), "check"), Log: log})
 	config, err := pki.ServerTLS(w.issuer.Root(), pki.NewServerCertificate(w.issuer, pki.LeafLife).Certificate)
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log,
+		Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks,
+		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
+			return repocheck.Measure(ctx, w.repository.Store())
+		},
 		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
 	tuskvaultv1.RegisterChunkServiceServer(server, tuskvaultv1.UnimplementedChunkServiceServer{})
 	healthv1.RegisterHealthServer(server, health.NewServer())
@@ -126,6 +135,7 @@ func newWorld(t *testing.T) *world {
 	running.Go(func() { check(t, "hub", w.hub.Run(ctx)) })
 	running.Go(func() { check(t, "sweep", authorizer.RunSweep(ctx)) })
 	running.Go(func() { check(t, "audit", w.trail.Run(ctx)) })
+	running.Go(func() { check(t, "checks", w.checks.Run(ctx)) })
 	t.Cleanup(func() {
 		stop()
 		server.Stop()
@@ -133,6 +143,12 @@ func newWorld(t *testing.T) *world {
 	})
 	return w
 }
+
+// noIngest has no chunks to distrust.
+type noIngest struct{}
+
+func (noIngest) Distrust(...repocheck.BadPack)   {}
+func (noIngest) Trust(seal.DomainID, ...pack.ID) {}
 
 func check(t *testing.T, what string, err error) {
 	if err != nil {

@@ -23,7 +23,7 @@ const SchemaVersion = 2
 type bucket string
 
 const (
-	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals
+	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "damaged/" domain pack DamagedPack
 	bucketAgents    bucket = "agents"    // agent id
 	bucketInventory bucket = "inventory" // agent id
 	bucketTokens    bucket = "tokens"    // token id
@@ -78,6 +78,11 @@ const (
 	keySchema = "schema"
 	keyMeta   = "meta"
 	keyTotals = "totals"
+	keyCheck  = "check"
+	keyScrub  = "scrub"
+	// keyDamaged is followed by domain and pack. These say what the store is found to
+	// be, which a scrub finds again, and are not exported.
+	keyDamaged = "damaged/"
 )
 
 // Migration brings a file from version From to From+1, inside one transaction

@@ -106,24 +106,28 @@ type view struct {
 	scratch  []index.Location
 }
 
-// has tells whether the chunk is durable and findable for this attempt. Names
-// are compared by their first 16 bytes in index files: two chunks of a domain
-// that agree in these do not occur by chance, and an agent that makes them
-// deceives only its own instance.
+// has tells whether the chunk is durable and findable for this attempt, in a
+// place that is not known to be damaged. Names are compared by their first 16
+// bytes in index files: two chunks of a domain that agree in these do not occur
+// by chance, and an agent that makes them deceives only its own instance.
 func (v *view) has(ctx context.Context, name seal.Name) (bool, error) {
 	if v.job != nil {
 		if _, ok := v.job.find(name); ok {
 			return true, nil
 		}
 	}
-	if !v.shared {
+	if !v.shared && !v.s.distrust.touches(v.dom.id, name) {
 		return v.dom.set.Has(name)
 	}
 	var err error
 	if v.scratch, err = v.dom.set.Lookup(v.scratch[:0], name); err != nil {
 		return false, err
 	}
-	for _, l := range v.scratch {
+	good := v.s.distrust.trusted(v.dom.id, v.scratch)
+	if !v.shared {
+		return good > 0, nil
+	}
+	for _, l := range v.scratch[:good] {
 		own, err := v.own(ctx, l.Pack)
 		if own || err != nil {
 			return own, err
@@ -132,9 +136,9 @@ func (v *view) has(ctx context.Context, name seal.Name) (bool, error) {
 	return false, nil
 }
 
-// find gives the places of a chunk, those to be tried first first: the
-// instance's own packs come before others of a shared domain, in which another
-// instance could have stored rubbish under the name.
+// find gives the places of a chunk, those to be tried first first: those that are
+// not known to be damaged, and among these in a shared domain the instance's own
+// packs, since another instance could have stored rubbish under the name.
 func (v *view) find(ctx context.Context, dst []index.Location, name seal.Name) ([]index.Location, error) {
 	if v.job != nil {
 		if l, ok := v.job.find(name); ok {
@@ -142,11 +146,15 @@ func (v *view) find(ctx context.Context, dst []index.Location, name seal.Name) (
 		}
 	}
 	dst, err := v.dom.set.Lookup(dst, name)
-	if err != nil || !v.shared {
+	if err != nil {
 		return dst, err
 	}
+	good := v.s.distrust.trusted(v.dom.id, dst)
+	if !v.shared {
+		return dst, nil
+	}
 	own := 0
-	for i, l := range dst {
+	for i, l := range dst[:good] {
 		mine, err := v.own(ctx, l.Pack)
 		if err != nil {
 			return dst, err

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -9,6 +10,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // verify does steps 1 and 2 of Commit.
@@ -80,7 +82,7 @@ func (v *view) verifyList(ctx context.Context, ref repo.ListRef) error {
 	if there, err := v.has(ctx, ref.Name); err != nil {
 		return err
 	} else if !there {
-		return fmt.Errorf("list chunk %s is not among what this instance has uploaded: %w", ref.Name, errs.Denied)
+		return fmt.Errorf("list chunk %s %w", ref.Name, v.absent(ref.Name))
 	}
 	entries, err := v.list(ctx, ref)
 	if err != nil {
@@ -92,10 +94,22 @@ func (v *view) verifyList(ctx context.Context, ref repo.ListRef) error {
 			return err
 		}
 		if !there {
-			return fmt.Errorf("entry %d: chunk %s is not among what this instance has uploaded: %w", i, e.Name, errs.Denied)
+			return fmt.Errorf("entry %d: chunk %s %w", i, e.Name, v.absent(e.Name))
 		}
 	}
 	return nil
+}
+
+// absent says why a chunk that a manifest names does not count. One that was
+// found damaged since the agent asked for it is worth another attempt, which
+// sends it again.
+func (v *view) absent(name seal.Name) error {
+	if v.s.distrust.touches(v.dom.id, name) {
+		if there, err := v.dom.set.Has(name); there || err != nil {
+			return fmt.Errorf("was found damaged in the store, and must be sent again: %w", errors.Join(errs.Unavailable, err))
+		}
+	}
+	return fmt.Errorf("is not among what this instance has uploaded: %w", errs.Denied)
 }
 
 // verifyPacks reads back what the job's packs say about themselves, but for those

@@ -53,6 +53,7 @@ type Server struct {
 	ahead    *semaphore.Weighted // bytes read ahead for downloads
 	decoding *semaphore.Weighted // of 1: contents may take a gigabyte
 	cache    *cache
+	distrust distrust // places in the store that are known to be damaged
 
 	calls    sync.WaitGroup // goroutines of calls that may outlive their handlers
 	work     sync.WaitGroup // packs on their way to the store
@@ -89,6 +90,7 @@ func New(o Options) (*Server, error) {
 		ahead:     semaphore.NewWeighted(readAheadTotal),
 		decoding:  semaphore.NewWeighted(1),
 		cache:     newCache(cacheBytes),
+		distrust:  distrust{domains: map[seal.DomainID]*distrusted{}},
 		stopping:  make(chan struct{}),
 		hard:      make(chan struct{}),
 		domains:   map[seal.DomainID]*opening{},

@@ -79,6 +79,71 @@ func (PackState) EnumDescriptor() ([]byte, []int) {
 	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{0}
 }
 
+// CheckState is how a check of the repository stands.
+type CheckState int32
+
+const (
+	// Never stored.
+	CheckState_CHECK_STATE_UNSPECIFIED CheckState = 0
+	// It runs, or is to be gone on with.
+	CheckState_CHECK_STATE_RUNNING CheckState = 1
+	// Ended without damage.
+	CheckState_CHECK_STATE_CLEAN CheckState = 2
+	// Ended with damage.
+	CheckState_CHECK_STATE_DAMAGED CheckState = 3
+	// Ended without a verdict.
+	CheckState_CHECK_STATE_FAILED CheckState = 4
+	// Somebody asked it to stop.
+	CheckState_CHECK_STATE_CANCELED CheckState = 5
+)
+
+// Enum value maps for CheckState.
+var (
+	CheckState_name = map[int32]string{
+		0: "CHECK_STATE_UNSPECIFIED",
+		1: "CHECK_STATE_RUNNING",
+		2: "CHECK_STATE_CLEAN",
+		3: "CHECK_STATE_DAMAGED",
+		4: "CHECK_STATE_FAILED",
+		5: "CHECK_STATE_CANCELED",
+	}
+	CheckState_value = map[string]int32{
+		"CHECK_STATE_UNSPECIFIED": 0,
+		"CHECK_STATE_RUNNING":     1,
+		"CHECK_STATE_CLEAN":       2,
+		"CHECK_STATE_DAMAGED":     3,
+		"CHECK_STATE_FAILED":      4,
+		"CHECK_STATE_CANCELED":    5,
+	}
+)
+
+func (x CheckState) Enum() *CheckState {
+	p := new(CheckState)
+	*p = x
+	return p
+}
+
+func (x CheckState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_catalog_v1_repository_proto_enumTypes[1].Descriptor()
+}
+
+func (CheckState) Type() protoreflect.EnumType {
+	return &file_tuskvault_catalog_v1_repository_proto_enumTypes[1]
+}
+
+func (x CheckState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckState.Descriptor instead.
+func (CheckState) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
 // Meta is what the catalog knows of itself.
 type Meta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -980,6 +1045,742 @@ func (x *Shipment) GetPayload() []byte {
 	return nil
 }
 
+// Check is the record of the last check of the repository.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, 16 bytes.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How it stands.
+	State CheckState `protobuf:"varint,2,opt,name=state,proto3,enum=tuskvault.catalog.v1.CheckState" json:"state,omitempty"`
+	// Who asked for it.
+	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// Whether chunks are opened.
+	ReadData bool `protobuf:"varint,4,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"`
+	// Part of packs whose frames are read, in millionths.
+	Sample int32 `protobuf:"varint,5,opt,name=sample,proto3" json:"sample,omitempty"`
+	// What chooses them.
+	Seed uint64 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	// When it began.
+	Started *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started,proto3" json:"started,omitempty"`
+	// When it ended.
+	Ended *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ended,proto3" json:"ended,omitempty"`
+	// The outcome in a sentence.
+	Message string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	// Snapshot objects looked at.
+	Snapshots int64 `protobuf:"varint,10,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Pack directories read.
+	Packs int64 `protobuf:"varint,11,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Chunks in them.
+	Chunks int64 `protobuf:"varint,12,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// Packs whose frames were read.
+	PacksRead int64 `protobuf:"varint,13,opt,name=packs_read,json=packsRead,proto3" json:"packs_read,omitempty"`
+	// Frames read.
+	FramesRead int64 `protobuf:"varint,14,opt,name=frames_read,json=framesRead,proto3" json:"frames_read,omitempty"`
+	// Bytes of these.
+	BytesRead int64 `protobuf:"varint,15,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	// Findings that mean damage.
+	Harm int64 `protobuf:"varint,16,opt,name=harm,proto3" json:"harm,omitempty"`
+	// All findings.
+	FindingsTotal int64 `protobuf:"varint,17,opt,name=findings_total,json=findingsTotal,proto3" json:"findings_total,omitempty"`
+	// The first findings.
+	Findings []*CheckFinding `protobuf:"bytes,18,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Snapshots hurt.
+	HurtTotal int64 `protobuf:"varint,19,opt,name=hurt_total,json=hurtTotal,proto3" json:"hurt_total,omitempty"`
+	// The first of them.
+	Hurt []*HurtSnapshot `protobuf:"bytes,20,rep,name=hurt,proto3" json:"hurt,omitempty"`
+	// Places of chunks whose tables were not looked up.
+	Untraced int64 `protobuf:"varint,21,opt,name=untraced,proto3" json:"untraced,omitempty"`
+	// Whether a part of it was done before an interruption.
+	Resumed       bool `protobuf:"varint,22,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Check) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Check) GetState() CheckState {
+	if x != nil {
+		return x.State
+	}
+	return CheckState_CHECK_STATE_UNSPECIFIED
+}
+
+func (x *Check) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Check) GetReadData() bool {
+	if x != nil {
+		return x.ReadData
+	}
+	return false
+}
+
+func (x *Check) GetSample() int32 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+func (x *Check) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *Check) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Check) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *Check) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Check) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *Check) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *Check) GetChunks() int64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *Check) GetPacksRead() int64 {
+	if x != nil {
+		return x.PacksRead
+	}
+	return 0
+}
+
+func (x *Check) GetFramesRead() int64 {
+	if x != nil {
+		return x.FramesRead
+	}
+	return 0
+}
+
+func (x *Check) GetBytesRead() int64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *Check) GetHarm() int64 {
+	if x != nil {
+		return x.Harm
+	}
+	return 0
+}
+
+func (x *Check) GetFindingsTotal() int64 {
+	if x != nil {
+		return x.FindingsTotal
+	}
+	return 0
+}
+
+func (x *Check) GetFindings() []*CheckFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *Check) GetHurtTotal() int64 {
+	if x != nil {
+		return x.HurtTotal
+	}
+	return 0
+}
+
+func (x *Check) GetHurt() []*HurtSnapshot {
+	if x != nil {
+		return x.Hurt
+	}
+	return nil
+}
+
+func (x *Check) GetUntraced() int64 {
+	if x != nil {
+		return x.Untraced
+	}
+	return 0
+}
+
+func (x *Check) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+// CheckFinding is one object with which something is wrong.
+type CheckFinding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Key or prefix.
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// "damaged", "missing", "unknown" or "contradictory".
+	Problem string `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
+	// What is wrong.
+	Detail string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Whether nothing is lost by it.
+	Harmless bool `protobuf:"varint,4,opt,name=harmless,proto3" json:"harmless,omitempty"`
+	// Chunks concerned.
+	Chunks int64 `protobuf:"varint,5,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// What it hurts.
+	Effects []*CheckEffect `protobuf:"bytes,6,rep,name=effects,proto3" json:"effects,omitempty"`
+	// How many more.
+	EffectsMore   int64 `protobuf:"varint,7,opt,name=effects_more,json=effectsMore,proto3" json:"effects_more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckFinding) Reset() {
+	*x = CheckFinding{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckFinding) ProtoMessage() {}
+
+func (x *CheckFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckFinding.ProtoReflect.Descriptor instead.
+func (*CheckFinding) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CheckFinding) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *CheckFinding) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *CheckFinding) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *CheckFinding) GetHarmless() bool {
+	if x != nil {
+		return x.Harmless
+	}
+	return false
+}
+
+func (x *CheckFinding) GetChunks() int64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *CheckFinding) GetEffects() []*CheckEffect {
+	if x != nil {
+		return x.Effects
+	}
+	return nil
+}
+
+func (x *CheckFinding) GetEffectsMore() int64 {
+	if x != nil {
+		return x.EffectsMore
+	}
+	return 0
+}
+
+// CheckEffect is one thing that cannot be restored whole.
+type CheckEffect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Snapshot, 16 bytes.
+	Snapshot []byte `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Its instance, 16 bytes.
+	Instance []byte `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Database, empty for the whole snapshot.
+	Database string `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	// Object within it, empty for all of it.
+	Object        string `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckEffect) Reset() {
+	*x = CheckEffect{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckEffect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckEffect) ProtoMessage() {}
+
+func (x *CheckEffect) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckEffect.ProtoReflect.Descriptor instead.
+func (*CheckEffect) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckEffect) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *CheckEffect) GetInstance() []byte {
+	if x != nil {
+		return x.Instance
+	}
+	return nil
+}
+
+func (x *CheckEffect) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *CheckEffect) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+// HurtSnapshot is a snapshot of which something cannot be restored.
+type HurtSnapshot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Snapshot, 16 bytes.
+	Snapshot []byte `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Its instance, 16 bytes.
+	Instance []byte `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Whether nothing of it can be.
+	Whole bool `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`
+	// Objects hurt.
+	Objects       int64 `protobuf:"varint,4,opt,name=objects,proto3" json:"objects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HurtSnapshot) Reset() {
+	*x = HurtSnapshot{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HurtSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HurtSnapshot) ProtoMessage() {}
+
+func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HurtSnapshot.ProtoReflect.Descriptor instead.
+func (*HurtSnapshot) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HurtSnapshot) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *HurtSnapshot) GetInstance() []byte {
+	if x != nil {
+		return x.Instance
+	}
+	return nil
+}
+
+func (x *HurtSnapshot) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *HurtSnapshot) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+// Scrub is how far reading all packs in the background is.
+type Scrub struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain of the last pack read, 16 bytes.
+	Domain []byte `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// The last pack read, 32 bytes.
+	Pack []byte `protobuf:"bytes,2,opt,name=pack,proto3" json:"pack,omitempty"`
+	// When this round began.
+	Started *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
+	// When the last round that read everything ended.
+	Completed *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=completed,proto3" json:"completed,omitempty"`
+	// When the budget allows the next read.
+	Due *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=due,proto3" json:"due,omitempty"`
+	// Packs read in this round.
+	Packs int64 `protobuf:"varint,6,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Bytes read in this round.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Packs and bytes of the last round that read everything.
+	CompletedPacks int64 `protobuf:"varint,8,opt,name=completed_packs,json=completedPacks,proto3" json:"completed_packs,omitempty"`
+	// Bytes of it.
+	CompletedBytes int64 `protobuf:"varint,9,opt,name=completed_bytes,json=completedBytes,proto3" json:"completed_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Scrub) Reset() {
+	*x = Scrub{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scrub) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scrub) ProtoMessage() {}
+
+func (x *Scrub) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
+func (*Scrub) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Scrub) GetDomain() []byte {
+	if x != nil {
+		return x.Domain
+	}
+	return nil
+}
+
+func (x *Scrub) GetPack() []byte {
+	if x != nil {
+		return x.Pack
+	}
+	return nil
+}
+
+func (x *Scrub) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Scrub) GetCompleted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Completed
+	}
+	return nil
+}
+
+func (x *Scrub) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *Scrub) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *Scrub) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Scrub) GetCompletedPacks() int64 {
+	if x != nil {
+		return x.CompletedPacks
+	}
+	return 0
+}
+
+func (x *Scrub) GetCompletedBytes() int64 {
+	if x != nil {
+		return x.CompletedBytes
+	}
+	return 0
+}
+
+// DamagedPack is a pack of which something must not be relied on.
+type DamagedPack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain, 16 bytes.
+	Domain []byte `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Pack, 32 bytes.
+	Pack []byte `protobuf:"bytes,2,opt,name=pack,proto3" json:"pack,omitempty"`
+	// Whether nothing in it counts.
+	Whole bool `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`
+	// The bad frames, when it is not all of it.
+	Frames []*DamagedFrame `protobuf:"bytes,4,rep,name=frames,proto3" json:"frames,omitempty"`
+	// When it was found.
+	Found         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DamagedPack) Reset() {
+	*x = DamagedPack{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DamagedPack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DamagedPack) ProtoMessage() {}
+
+func (x *DamagedPack) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DamagedPack.ProtoReflect.Descriptor instead.
+func (*DamagedPack) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DamagedPack) GetDomain() []byte {
+	if x != nil {
+		return x.Domain
+	}
+	return nil
+}
+
+func (x *DamagedPack) GetPack() []byte {
+	if x != nil {
+		return x.Pack
+	}
+	return nil
+}
+
+func (x *DamagedPack) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *DamagedPack) GetFrames() []*DamagedFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+func (x *DamagedPack) GetFound() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+// DamagedFrame is a place in a pack.
+type DamagedFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the chunk, 32 bytes.
+	Name []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Offset in the pack.
+	Offset        int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DamagedFrame) Reset() {
+	*x = DamagedFrame{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DamagedFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DamagedFrame) ProtoMessage() {}
+
+func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DamagedFrame.ProtoReflect.Descriptor instead.
+func (*DamagedFrame) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DamagedFrame) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *DamagedFrame) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
@@ -1065,12 +1866,85 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\bShipment\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12 \n" +
 	"\vsynchronous\x18\x02 \x01(\bR\vsynchronous\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload*m\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"\xdd\x05\n" +
+	"\x05Check\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x126\n" +
+	"\x05state\x18\x02 \x01(\x0e2 .tuskvault.catalog.v1.CheckStateR\x05state\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x1b\n" +
+	"\tread_data\x18\x04 \x01(\bR\breadData\x12\x16\n" +
+	"\x06sample\x18\x05 \x01(\x05R\x06sample\x12\x12\n" +
+	"\x04seed\x18\x06 \x01(\x04R\x04seed\x124\n" +
+	"\astarted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
+	"\x05ended\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x12\x1c\n" +
+	"\tsnapshots\x18\n" +
+	" \x01(\x03R\tsnapshots\x12\x14\n" +
+	"\x05packs\x18\v \x01(\x03R\x05packs\x12\x16\n" +
+	"\x06chunks\x18\f \x01(\x03R\x06chunks\x12\x1d\n" +
+	"\n" +
+	"packs_read\x18\r \x01(\x03R\tpacksRead\x12\x1f\n" +
+	"\vframes_read\x18\x0e \x01(\x03R\n" +
+	"framesRead\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\x0f \x01(\x03R\tbytesRead\x12\x12\n" +
+	"\x04harm\x18\x10 \x01(\x03R\x04harm\x12%\n" +
+	"\x0efindings_total\x18\x11 \x01(\x03R\rfindingsTotal\x12>\n" +
+	"\bfindings\x18\x12 \x03(\v2\".tuskvault.catalog.v1.CheckFindingR\bfindings\x12\x1d\n" +
+	"\n" +
+	"hurt_total\x18\x13 \x01(\x03R\thurtTotal\x126\n" +
+	"\x04hurt\x18\x14 \x03(\v2\".tuskvault.catalog.v1.HurtSnapshotR\x04hurt\x12\x1a\n" +
+	"\buntraced\x18\x15 \x01(\x03R\buntraced\x12\x18\n" +
+	"\aresumed\x18\x16 \x01(\bR\aresumed\"\xec\x01\n" +
+	"\fCheckFinding\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x1a\n" +
+	"\bharmless\x18\x04 \x01(\bR\bharmless\x12\x16\n" +
+	"\x06chunks\x18\x05 \x01(\x03R\x06chunks\x12;\n" +
+	"\aeffects\x18\x06 \x03(\v2!.tuskvault.catalog.v1.CheckEffectR\aeffects\x12!\n" +
+	"\feffects_more\x18\a \x01(\x03R\veffectsMore\"y\n" +
+	"\vCheckEffect\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\fR\binstance\x12\x1a\n" +
+	"\bdatabase\x18\x03 \x01(\tR\bdatabase\x12\x16\n" +
+	"\x06object\x18\x04 \x01(\tR\x06object\"v\n" +
+	"\fHurtSnapshot\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\fR\binstance\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\x12\x18\n" +
+	"\aobjects\x18\x04 \x01(\x03R\aobjects\"\xcf\x02\n" +
+	"\x05Scrub\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\fR\x06domain\x12\x12\n" +
+	"\x04pack\x18\x02 \x01(\fR\x04pack\x124\n" +
+	"\astarted\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x128\n" +
+	"\tcompleted\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcompleted\x12,\n" +
+	"\x03due\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
+	"\x05packs\x18\x06 \x01(\x03R\x05packs\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12'\n" +
+	"\x0fcompleted_packs\x18\b \x01(\x03R\x0ecompletedPacks\x12'\n" +
+	"\x0fcompleted_bytes\x18\t \x01(\x03R\x0ecompletedBytes\"\xbd\x01\n" +
+	"\vDamagedPack\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\fR\x06domain\x12\x12\n" +
+	"\x04pack\x18\x02 \x01(\fR\x04pack\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\x12:\n" +
+	"\x06frames\x18\x04 \x03(\v2\".tuskvault.catalog.v1.DamagedFrameR\x06frames\x120\n" +
+	"\x05found\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05found\":\n" +
+	"\fDamagedFrame\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset*m\n" +
 	"\tPackState\x12\x1a\n" +
 	"\x16PACK_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11PACK_STATE_INTENT\x10\x01\x12\x15\n" +
 	"\x11PACK_STATE_STORED\x10\x02\x12\x16\n" +
-	"\x12PACK_STATE_INDEXED\x10\x03B\xe3\x01\n" +
+	"\x12PACK_STATE_INDEXED\x10\x03*\xa4\x01\n" +
+	"\n" +
+	"CheckState\x12\x1b\n" +
+	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CHECK_STATE_RUNNING\x10\x01\x12\x15\n" +
+	"\x11CHECK_STATE_CLEAN\x10\x02\x12\x17\n" +
+	"\x13CHECK_STATE_DAMAGED\x10\x03\x12\x16\n" +
+	"\x12CHECK_STATE_FAILED\x10\x04\x12\x18\n" +
+	"\x14CHECK_STATE_CANCELED\x10\x05B\xe3\x01\n" +
 	"\x18com.tuskvault.catalog.v1B\x0fRepositoryProtoP\x01ZDgithub.com/tuskvault/tuskvault/controller/internal/catalog/catalogpb\xa2\x02\x03TCX\xaa\x02\x14Tuskvault.Catalog.V1\xca\x02\x14Tuskvault\\Catalog\\V1\xe2\x02 Tuskvault\\Catalog\\V1\\GPBMetadata\xea\x02\x16Tuskvault::Catalog::V1b\x06proto3"
 
 var (
@@ -1085,41 +1959,60 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 	return file_tuskvault_catalog_v1_repository_proto_rawDescData
 }
 
-var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
-	(*Meta)(nil),                  // 1: tuskvault.catalog.v1.Meta
-	(*Totals)(nil),                // 2: tuskvault.catalog.v1.Totals
-	(*Snapshot)(nil),              // 3: tuskvault.catalog.v1.Snapshot
-	(*Pack)(nil),                  // 4: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 5: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 6: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 7: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 8: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 9: tuskvault.catalog.v1.Shipment
-	(*Witness)(nil),               // 10: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 12: tuskvault.catalog.v1.Fence
+	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
+	(*Meta)(nil),                  // 2: tuskvault.catalog.v1.Meta
+	(*Totals)(nil),                // 3: tuskvault.catalog.v1.Totals
+	(*Snapshot)(nil),              // 4: tuskvault.catalog.v1.Snapshot
+	(*Pack)(nil),                  // 5: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 6: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 7: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 8: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 9: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 10: tuskvault.catalog.v1.Shipment
+	(*Check)(nil),                 // 11: tuskvault.catalog.v1.Check
+	(*CheckFinding)(nil),          // 12: tuskvault.catalog.v1.CheckFinding
+	(*CheckEffect)(nil),           // 13: tuskvault.catalog.v1.CheckEffect
+	(*HurtSnapshot)(nil),          // 14: tuskvault.catalog.v1.HurtSnapshot
+	(*Scrub)(nil),                 // 15: tuskvault.catalog.v1.Scrub
+	(*DamagedPack)(nil),           // 16: tuskvault.catalog.v1.DamagedPack
+	(*DamagedFrame)(nil),          // 17: tuskvault.catalog.v1.DamagedFrame
+	(*Witness)(nil),               // 18: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 20: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	10, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	11, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	12, // 2: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	11, // 3: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	11, // 4: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	12, // 5: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	18, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	19, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	20, // 2: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	19, // 3: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	19, // 4: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	20, // 5: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
 	0,  // 6: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	11, // 7: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	11, // 8: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	11, // 9: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	6,  // 10: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	7,  // 11: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 7: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	19, // 8: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	19, // 9: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	7,  // 10: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	8,  // 11: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	1,  // 12: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
+	19, // 13: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	19, // 14: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	12, // 15: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
+	14, // 16: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
+	13, // 17: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
+	19, // 18: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	19, // 19: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	19, // 20: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	17, // 21: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
+	19, // 22: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -1134,8 +2027,8 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

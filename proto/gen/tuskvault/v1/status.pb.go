@@ -96,9 +96,11 @@ type GetStatusResponse struct {
 	// Age of the oldest record not yet exported to the store.
 	CatalogExportLag *durationpb.Duration `protobuf:"bytes,16,opt,name=catalog_export_lag,json=catalogExportLag,proto3" json:"catalog_export_lag,omitempty"`
 	// What to do, most urgent first.
-	Notices       []*StatusNotice `protobuf:"bytes,17,rep,name=notices,proto3" json:"notices,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Notices []*StatusNotice `protobuf:"bytes,17,rep,name=notices,proto3" json:"notices,omitempty"`
+	// How sound the repository was found to be.
+	RepositoryHealth *RepositoryHealth `protobuf:"bytes,30,opt,name=repository_health,json=repositoryHealth,proto3" json:"repository_health,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -250,6 +252,131 @@ func (x *GetStatusResponse) GetNotices() []*StatusNotice {
 	return nil
 }
 
+func (x *GetStatusResponse) GetRepositoryHealth() *RepositoryHealth {
+	if x != nil {
+		return x.RepositoryHealth
+	}
+	return nil
+}
+
+// RepositoryHealth says when the repository was last looked at, and what is known to be wrong.
+type RepositoryHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the last check stands: "running", "clean", "damaged", "failed" or "canceled"; empty before the first.
+	CheckState string `protobuf:"bytes,1,opt,name=check_state,json=checkState,proto3" json:"check_state,omitempty"`
+	// When it ended, or began while it runs.
+	CheckTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
+	// Objects with damage that it found.
+	DamagedObjects int64 `protobuf:"varint,3,opt,name=damaged_objects,json=damagedObjects,proto3" json:"damaged_objects,omitempty"`
+	// Snapshots that these hurt.
+	SnapshotsHurt int64 `protobuf:"varint,4,opt,name=snapshots_hurt,json=snapshotsHurt,proto3" json:"snapshots_hurt,omitempty"`
+	// When the scrub had last read every pack; not set before the first time.
+	ScrubCompleteTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=scrub_complete_time,json=scrubCompleteTime,proto3" json:"scrub_complete_time,omitempty"`
+	// When the round under way began; not set between two, or when nothing is scrubbed.
+	ScrubStartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=scrub_start_time,json=scrubStartTime,proto3" json:"scrub_start_time,omitempty"`
+	// Packs read in the round under way.
+	ScrubPacks int64 `protobuf:"varint,7,opt,name=scrub_packs,json=scrubPacks,proto3" json:"scrub_packs,omitempty"`
+	// Bytes read in it.
+	ScrubBytes int64 `protobuf:"varint,8,opt,name=scrub_bytes,json=scrubBytes,proto3" json:"scrub_bytes,omitempty"`
+	// Packs of which something must not be relied on, until the next backup of the same rows.
+	DamagedPacks  int64 `protobuf:"varint,9,opt,name=damaged_packs,json=damagedPacks,proto3" json:"damaged_packs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepositoryHealth) Reset() {
+	*x = RepositoryHealth{}
+	mi := &file_tuskvault_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepositoryHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepositoryHealth) ProtoMessage() {}
+
+func (x *RepositoryHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepositoryHealth.ProtoReflect.Descriptor instead.
+func (*RepositoryHealth) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RepositoryHealth) GetCheckState() string {
+	if x != nil {
+		return x.CheckState
+	}
+	return ""
+}
+
+func (x *RepositoryHealth) GetCheckTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckTime
+	}
+	return nil
+}
+
+func (x *RepositoryHealth) GetDamagedObjects() int64 {
+	if x != nil {
+		return x.DamagedObjects
+	}
+	return 0
+}
+
+func (x *RepositoryHealth) GetSnapshotsHurt() int64 {
+	if x != nil {
+		return x.SnapshotsHurt
+	}
+	return 0
+}
+
+func (x *RepositoryHealth) GetScrubCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScrubCompleteTime
+	}
+	return nil
+}
+
+func (x *RepositoryHealth) GetScrubStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScrubStartTime
+	}
+	return nil
+}
+
+func (x *RepositoryHealth) GetScrubPacks() int64 {
+	if x != nil {
+		return x.ScrubPacks
+	}
+	return 0
+}
+
+func (x *RepositoryHealth) GetScrubBytes() int64 {
+	if x != nil {
+		return x.ScrubBytes
+	}
+	return 0
+}
+
+func (x *RepositoryHealth) GetDamagedPacks() int64 {
+	if x != nil {
+		return x.DamagedPacks
+	}
+	return 0
+}
+
 // StatusNotice is one thing that needs a person.
 type StatusNotice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -265,7 +392,7 @@ type StatusNotice struct {
 
 func (x *StatusNotice) Reset() {
 	*x = StatusNotice{}
-	mi := &file_tuskvault_v1_status_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +404,7 @@ func (x *StatusNotice) String() string {
 func (*StatusNotice) ProtoMessage() {}
 
 func (x *StatusNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_status_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +417,7 @@ func (x *StatusNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusNotice.ProtoReflect.Descriptor instead.
 func (*StatusNotice) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StatusNotice) GetSeverity() Severity {
@@ -323,7 +450,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_tuskvault_v1_status_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +462,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_status_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +475,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 // WhoAmIResponse is the caller as the controller sees it.
@@ -366,7 +493,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_tuskvault_v1_status_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +505,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_status_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +518,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WhoAmIResponse) GetIdentity() string {
@@ -420,7 +547,7 @@ var File_tuskvault_v1_status_proto protoreflect.FileDescriptor
 const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xb5\x05\n" +
+	"\x10GetStatusRequest\"\x82\x06\n" +
 	"\x11GetStatusResponse\x12-\n" +
 	"\x05build\x18\x01 \x01(\v2\x17.tuskvault.v1.BuildInfoR\x05build\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -442,7 +569,22 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"jobsActive\x120\n" +
 	"\x14jobs_failed_recently\x18\x0f \x01(\x05R\x12jobsFailedRecently\x12G\n" +
 	"\x12catalog_export_lag\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10catalogExportLag\x124\n" +
-	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\"p\n" +
+	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\x12K\n" +
+	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\"\xb7\x03\n" +
+	"\x10RepositoryHealth\x12\x1f\n" +
+	"\vcheck_state\x18\x01 \x01(\tR\n" +
+	"checkState\x129\n" +
+	"\n" +
+	"check_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckTime\x12'\n" +
+	"\x0fdamaged_objects\x18\x03 \x01(\x03R\x0edamagedObjects\x12%\n" +
+	"\x0esnapshots_hurt\x18\x04 \x01(\x03R\rsnapshotsHurt\x12J\n" +
+	"\x13scrub_complete_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x11scrubCompleteTime\x12D\n" +
+	"\x10scrub_start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0escrubStartTime\x12\x1f\n" +
+	"\vscrub_packs\x18\a \x01(\x03R\n" +
+	"scrubPacks\x12\x1f\n" +
+	"\vscrub_bytes\x18\b \x01(\x03R\n" +
+	"scrubBytes\x12#\n" +
+	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\"p\n" +
 	"\fStatusNotice\x122\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x16.tuskvault.v1.SeverityR\bseverity\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -469,34 +611,39 @@ func file_tuskvault_v1_status_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_status_proto_rawDescData
 }
 
-var file_tuskvault_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_tuskvault_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_tuskvault_v1_status_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: tuskvault.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 1: tuskvault.v1.GetStatusResponse
-	(*StatusNotice)(nil),          // 2: tuskvault.v1.StatusNotice
-	(*WhoAmIRequest)(nil),         // 3: tuskvault.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 4: tuskvault.v1.WhoAmIResponse
-	(*BuildInfo)(nil),             // 5: tuskvault.v1.BuildInfo
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
-	(Severity)(0),                 // 8: tuskvault.v1.Severity
+	(*RepositoryHealth)(nil),      // 2: tuskvault.v1.RepositoryHealth
+	(*StatusNotice)(nil),          // 3: tuskvault.v1.StatusNotice
+	(*WhoAmIRequest)(nil),         // 4: tuskvault.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 5: tuskvault.v1.WhoAmIResponse
+	(*BuildInfo)(nil),             // 6: tuskvault.v1.BuildInfo
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(Severity)(0),                 // 9: tuskvault.v1.Severity
 }
 var file_tuskvault_v1_status_proto_depIdxs = []int32{
-	5, // 0: tuskvault.v1.GetStatusResponse.build:type_name -> tuskvault.v1.BuildInfo
-	6, // 1: tuskvault.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	7, // 2: tuskvault.v1.GetStatusResponse.catalog_export_lag:type_name -> google.protobuf.Duration
-	2, // 3: tuskvault.v1.GetStatusResponse.notices:type_name -> tuskvault.v1.StatusNotice
-	8, // 4: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
-	6, // 5: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	0, // 6: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
-	3, // 7: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
-	1, // 8: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
-	4, // 9: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6,  // 0: tuskvault.v1.GetStatusResponse.build:type_name -> tuskvault.v1.BuildInfo
+	7,  // 1: tuskvault.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	8,  // 2: tuskvault.v1.GetStatusResponse.catalog_export_lag:type_name -> google.protobuf.Duration
+	3,  // 3: tuskvault.v1.GetStatusResponse.notices:type_name -> tuskvault.v1.StatusNotice
+	2,  // 4: tuskvault.v1.GetStatusResponse.repository_health:type_name -> tuskvault.v1.RepositoryHealth
+	7,  // 5: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
+	9,  // 8: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
+	7,  // 9: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 10: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
+	4,  // 11: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
+	1,  // 12: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
+	5,  // 13: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_status_proto_init() }
@@ -511,7 +658,7 @@ func file_tuskvault_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_status_proto_rawDesc), len(file_tuskvault_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
