@@ -196,7 +196,7 @@ func (a *app) resultText(j *tuskvaultv1.Job) string {
 			name += " as " + d.GetTarget()
 		}
 		if !d.GetComplete() && d.GetError() == "" {
-			state = fmt.Sprintf("incomplete: tables were left empty; %s tables compared and equal", print.Count(d.GetTablesVerified()))
+			state = "incomplete: tables were left empty" + comparedText(d)
 		} else if !d.GetComplete() {
 			state = "failed: " + d.GetError()
 		} else {

@@ -20,6 +20,8 @@ import (
 type Chosen struct {
 	// Selective: there were patterns.
 	Selective bool
+	// Tables whose rows come, by their names in the snapshot.
+	Tables []SelectedTable
 	// Along and LeftOut are told to people; see package selection.
 	Along, LeftOut []selection.Note
 	// Unmatched are patterns that match nothing in this database.
@@ -30,6 +32,12 @@ type Chosen struct {
 	Damaged []Damage
 	// Live is what was found in the database in use, nil when there is none.
 	Live *liveFacts
+}
+
+// SelectedTable is a table whose rows come.
+type SelectedTable struct {
+	Name sqltext.QualifiedName
+	Rows int64
 }
 
 // Damage is what is known to be damaged of a table before anything is read of it.
@@ -135,6 +143,10 @@ func (r *Restore) choose(ctx context.Context, d *repo.Database, named bool) (*as
 		}
 	}
 	c := one.chosen
+	for i := range one.part.Database.Tables {
+		t := &one.part.Database.Tables[i]
+		c.Tables = append(c.Tables, SelectedTable{sqltext.QualifiedName{Schema: t.Schema, Name: t.Name}, t.Rows})
+	}
 	c.Along, c.LeftOut, c.Unmatched = one.part.Along, one.part.LeftOut, one.part.Unmatched
 	return one, nil
 }

@@ -70,13 +70,12 @@ func (d *DatabasePlan) choiceLines() []string {
 		return nil
 	}
 	all := []string{fmt.Sprintf("  selected: %d tables with rows; fetches %s of rows in %d chunks, before compression", d.Tables, size(d.Bytes), d.Chunks)}
-	for i := range d.Source.Tables {
+	for i, t := range c.Tables {
 		if i == maxListed {
-			all = append(all, fmt.Sprintf("    and %d more", len(d.Source.Tables)-i))
+			all = append(all, fmt.Sprintf("    and %d more", len(c.Tables)-i))
 			break
 		}
-		t := &d.Source.Tables[i]
-		all = append(all, fmt.Sprintf("    table %s: %d rows", t.Schema.Display()+"."+t.Name.Display(), t.Rows))
+		all = append(all, fmt.Sprintf("    table %s: %d rows", t.Name, t.Rows))
 	}
 	for _, n := range c.Along {
 		all = append(all, fmt.Sprintf("  comes along: %s, %s", n.Object, n.Reason))
