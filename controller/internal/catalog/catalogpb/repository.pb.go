@@ -95,7 +95,13 @@ type Meta struct {
 	// When the catalog was made.
 	Created *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created,proto3" json:"created,omitempty"`
 	// Sealed bundle of the issuing certificate authority.
-	IssuingCa     []byte `protobuf:"bytes,7,opt,name=issuing_ca,json=issuingCa,proto3" json:"issuing_ca,omitempty"`
+	IssuingCa []byte `protobuf:"bytes,7,opt,name=issuing_ca,json=issuingCa,proto3" json:"issuing_ca,omitempty"`
+	// Newest record of the log when this catalog's reign began; nothing for the first.
+	Base *Witness `protobuf:"bytes,8,opt,name=base,proto3" json:"base,omitempty"`
+	// Number of the newest full record written by this catalog.
+	FullNumber uint64 `protobuf:"varint,9,opt,name=full_number,json=fullNumber,proto3" json:"full_number,omitempty"`
+	// When it was written.
+	FullTime      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=full_time,json=fullTime,proto3" json:"full_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +185,127 @@ func (x *Meta) GetIssuingCa() []byte {
 	return nil
 }
 
+func (x *Meta) GetBase() *Witness {
+	if x != nil {
+		return x.Base
+	}
+	return nil
+}
+
+func (x *Meta) GetFullNumber() uint64 {
+	if x != nil {
+		return x.FullNumber
+	}
+	return 0
+}
+
+func (x *Meta) GetFullTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FullTime
+	}
+	return nil
+}
+
+// Pause is a reason for which nothing may be deleted from the store.
+type Pause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened, for example "rebuild"; with the subject the record's key.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The same for people.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was found.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// What somebody has seen that the store's log does not hold.
+	Witness *Witness `protobuf:"bytes,4,opt,name=witness,proto3" json:"witness,omitempty"`
+	// When a person decided that deletion may go on.
+	Resumed *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	// Identity that decided.
+	ResumedBy string `protobuf:"bytes,6,opt,name=resumed_by,json=resumedBy,proto3" json:"resumed_by,omitempty"`
+	// Who found it, for example an agent's name, where several can.
+	Subject       string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Pause) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Pause) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Pause) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Pause) GetWitness() *Witness {
+	if x != nil {
+		return x.Witness
+	}
+	return nil
+}
+
+func (x *Pause) GetResumed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+func (x *Pause) GetResumedBy() string {
+	if x != nil {
+		return x.ResumedBy
+	}
+	return ""
+}
+
+func (x *Pause) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
 // Totals are sums over all records, kept with each change.
 type Totals struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -194,7 +321,7 @@ type Totals struct {
 
 func (x *Totals) Reset() {
 	*x = Totals{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -206,7 +333,7 @@ func (x *Totals) String() string {
 func (*Totals) ProtoMessage() {}
 
 func (x *Totals) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -219,7 +346,7 @@ func (x *Totals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Totals.ProtoReflect.Descriptor instead.
 func (*Totals) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Totals) GetSnapshots() int64 {
@@ -294,7 +421,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +433,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +446,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Snapshot) GetId() []byte {
@@ -496,7 +623,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +635,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +648,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Pack) GetId() []byte {
@@ -616,7 +743,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +755,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +768,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AuditRecord) GetNumber() uint64 {
@@ -731,7 +858,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +870,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +883,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Change) GetBucket() string {
@@ -804,7 +931,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +943,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +956,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -873,7 +1000,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1012,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1025,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LogRecord) GetSchema() uint32 {
@@ -931,7 +1058,7 @@ type Shipment struct {
 
 func (x *Shipment) Reset() {
 	*x = Shipment{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1070,7 @@ func (x *Shipment) String() string {
 func (*Shipment) ProtoMessage() {}
 
 func (x *Shipment) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1083,7 @@ func (x *Shipment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipment.ProtoReflect.Descriptor instead.
 func (*Shipment) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Shipment) GetThrough() uint64 {
@@ -984,7 +1111,7 @@ var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"%tuskvault/catalog/v1/repository.proto\x12\x14tuskvault.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tuskvault/catalog/v1/fleet.proto\x1a\x1etuskvault/catalog/v1/job.proto\"\xf2\x01\n" +
+	"%tuskvault/catalog/v1/repository.proto\x12\x14tuskvault.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tuskvault/catalog/v1/fleet.proto\x1a\x1etuskvault/catalog/v1/job.proto\"\xff\x02\n" +
 	"\x04Meta\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\fR\n" +
@@ -995,7 +1122,21 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1d\n" +
 	"\n" +
-	"issuing_ca\x18\a \x01(\fR\tissuingCa\"j\n" +
+	"issuing_ca\x18\a \x01(\fR\tissuingCa\x121\n" +
+	"\x04base\x18\b \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\x04base\x12\x1f\n" +
+	"\vfull_number\x18\t \x01(\x04R\n" +
+	"fullNumber\x127\n" +
+	"\tfull_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\x8d\x02\n" +
+	"\x05Pause\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
+	"\awitness\x18\x04 \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\awitness\x124\n" +
+	"\aresumed\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aresumed\x12\x1d\n" +
+	"\n" +
+	"resumed_by\x18\x06 \x01(\tR\tresumedBy\x12\x18\n" +
+	"\asubject\x18\a \x01(\tR\asubject\"j\n" +
 	"\x06Totals\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x1f\n" +
 	"\vplain_bytes\x18\x02 \x01(\x03R\n" +
@@ -1086,40 +1227,46 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(*Meta)(nil),                  // 1: tuskvault.catalog.v1.Meta
-	(*Totals)(nil),                // 2: tuskvault.catalog.v1.Totals
-	(*Snapshot)(nil),              // 3: tuskvault.catalog.v1.Snapshot
-	(*Pack)(nil),                  // 4: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 5: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 6: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 7: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 8: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 9: tuskvault.catalog.v1.Shipment
-	(*Witness)(nil),               // 10: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 12: tuskvault.catalog.v1.Fence
+	(*Pause)(nil),                 // 2: tuskvault.catalog.v1.Pause
+	(*Totals)(nil),                // 3: tuskvault.catalog.v1.Totals
+	(*Snapshot)(nil),              // 4: tuskvault.catalog.v1.Snapshot
+	(*Pack)(nil),                  // 5: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 6: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 7: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 8: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 9: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 10: tuskvault.catalog.v1.Shipment
+	(*Witness)(nil),               // 11: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 13: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	10, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	11, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	12, // 2: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	11, // 3: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	11, // 4: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	12, // 5: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
-	0,  // 6: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	11, // 7: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	11, // 8: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	11, // 9: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	6,  // 10: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	7,  // 11: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	12, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	11, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	12, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	12, // 4: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	11, // 5: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	12, // 6: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	13, // 7: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	12, // 8: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	12, // 9: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	13, // 10: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	0,  // 11: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
+	12, // 12: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	12, // 13: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	12, // 14: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	7,  // 15: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	8,  // 16: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -1135,7 +1282,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
