@@ -85,7 +85,7 @@ verification found damage or a difference; 8 timed out; 9 conflict.`,
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(print.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(a.statusCmd(), a.contextCmd(), a.agentCmd(), a.instanceCmd(), a.backupCmd(), a.snapshotCmd(),
-		a.restoreCmd(), a.jobCmd(), a.logLevelCmd(), a.versionCmd())
+		a.restoreCmd(), a.jobCmd(), a.repoCmd(), a.logLevelCmd(), a.versionCmd())
 	a.guard(root)
 	return root
 }

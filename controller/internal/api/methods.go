@@ -74,6 +74,9 @@ var methods = map[string]callers{
 	tuskvaultv1.SnapshotService_VerifySnapshot_FullMethodName:     operators,
 	tuskvaultv1.SnapshotService_ListDrillReports_FullMethodName:   viewers,
 
+	tuskvaultv1.DeletionService_GetDeletion_FullMethodName:    viewers,
+	tuskvaultv1.DeletionService_ResumeDeletion_FullMethodName: admins,
+
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,
 }

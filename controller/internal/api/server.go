@@ -105,6 +105,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	tuskvaultv1.RegisterFleetServiceServer(r, &fleetService{deps: d})
 	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})
+	tuskvaultv1.RegisterDeletionServiceServer(r, &deletionService{deps: d})
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 
