@@ -132,9 +132,13 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
 	w.events = event.New(c.started, event.Size)
+	start := &starter{config: &c.config, repository: r, catalog: cat, trail: w.trail, log: c.log}
+	if err := start.compare(ctx, log, meta.Head); err != nil {
+		return nil, err
+	}
 	found := &snapshots{Vault: keys, repository: r, catalog: cat}
 	w.manager = job.New(cat, found, job.Options{Lease: jobs.Lease, Attempts: jobs.Attempts, Backoff: jobs.Backoff, PerAgent: jobs.PerAgent}, c.log)
-	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Events: w.events, Witness: cat.Head, Log: c.log},
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Events: w.events, Witness: cat.Head, Base: meta.Base, Holds: w.holds, Log: c.log},
 		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
 	w.manager.Attach(w.hub)
 	w.manager.Announce(w.events)
@@ -153,6 +157,11 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 // before noting is put again with the same bytes and recognized.
 func (c *Controller) openLog(ctx context.Context, r *repo.Repository, m catalog.Meta) (*repo.Log, error) {
 	return repo.OpenLogAt(ctx, r, m.Epoch, repo.Witness{Repository: m.Repository, Epoch: m.Head.Epoch, Number: m.Head.Number, Hash: m.Head.Hash})
+}
+
+// holds tells whether the store's log holds what a witness saw.
+func (w *wired) holds(ctx context.Context, seen catalog.Witness) error {
+	return w.repository.CheckWitness(ctx, repo.Witness{Repository: seen.Repository, Epoch: seen.Epoch, Number: seen.Number, Hash: seen.Hash})
 }
 
 // serveOn makes the server with all services.
@@ -223,7 +232,11 @@ func (w *wired) run(ctx context.Context) error {
 	<-ctx.Done()
 	c.log.Info("stopping", zap.NamedError("reason", context.Cause(ctx)))
 	defer func() { _ = listener.Close() }() // the server has closed it, unless it never served
-	return stop()
+	err = stop()
+	if conflict, ok := errors.AsType[*repo.LogConflict](err); ok {
+		return fmt.Errorf("export the catalog: %w", conflict) // whatever else failed, failed by that
+	}
+	return err
 }
 
 // failure ends everything at the first error.

@@ -54,13 +54,16 @@ type census struct {
 	stored, plain    int64
 	active           int
 	failed           []catalog.Job // of the last day, newest first
+	pauses           []catalog.Pause
 }
 
 // GetStatus gives the fleet on one screen.
 func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusRequest) (*tuskvaultv1.GetStatusResponse, error) {
 	n := census{now: time.Now()}
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		return errors.Join(n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
+		var err error
+		n.pauses, err = tx.OpenPauses()
+		return errors.Join(err, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
@@ -155,8 +158,12 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		out = append(out, &tuskvaultv1.StatusNotice{Severity: severity, Message: fmt.Sprintf(format, args...), Hint: hint})
 	}
 	const warning, failure = tuskvaultv1.Severity_SEVERITY_WARNING, tuskvaultv1.Severity_SEVERITY_ERROR
-	if w, ahead := s.deps.Hub.WitnessAhead(); ahead {
-		add(failure, "", "an agent has seen a newer state of the repository (epoch %d, record %d) than the store has: the store was rolled back, or another controller uses it", w.Epoch, w.Number)
+	if len(n.pauses) > 0 {
+		severity := warning // what every rebuild leaves
+		if slices.ContainsFunc(n.pauses, func(p catalog.Pause) bool { return p.Kind != catalog.PauseRebuild }) {
+			severity = failure
+		}
+		add(severity, "tuskctl repo resume-deletion, once you know that the store is what it should be", "deletion is paused: %s", catalog.Reasons(n.pauses))
 	}
 	if lag > lateExport {
 		add(failure, "", "changes of the catalog wait for the store since %s; see the controller's log", lag.Round(time.Second))

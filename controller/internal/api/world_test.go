@@ -107,7 +107,7 @@ func newWorld(t *testing.T) *world {
 	w.trail = audit.New(w.catalog, log)
 	w.enroll = enroll.New(w.catalog, w.issuer, w.trail, log)
 	w.hub = fleet.NewHub(fleet.Deps{Catalog: w.counted, Jobs: w.jobs, Keys: vault.New(w.repository), Trail: w.trail, Events: w.events,
-		Witness: func() catalog.Witness { return w.witness }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
+		Witness: func() catalog.Witness { return w.witness }, Holds: func(context.Context, catalog.Witness) error { return nil }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
 	w.jobs.hub = w.hub
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
 
