@@ -21,6 +21,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
@@ -108,6 +109,7 @@ type wired struct {
 	hub        *fleet.Hub
 	trail      *audit.Service
 	events     *event.Log
+	keyring    *keyring.Service
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	server     *grpc.Server
@@ -132,6 +134,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
 	w.events = event.New(c.started, event.Size)
+	w.keyring = keyring.New(r, cat, w.trail)
 	start := &starter{config: &c.config, repository: r, catalog: cat, trail: w.trail, log: c.log}
 	if err := start.compare(ctx, log, meta.Head); err != nil {
 		return nil, err
@@ -178,12 +181,20 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Manifests: api.NewManifests(w.repository), Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
+		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Conns: conns, Events: w.events, Level: c.logging, Log: c.log,
 		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
 			Store:     w.repository.Store().Features().Location,
 			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },
-			Unlockers: func(ctx context.Context) (int, error) { ids, err := w.repository.KeyIDs(ctx); return len(ids), err }}})
+			Protected: w.keyring.Protected, Head: cat.Head}})
 	return nil
+}
+
+// nag says at each start what the loss of one secret would mean.
+func (w *wired) nag(ctx context.Context) {
+	if safe, err := w.keyring.Protected(ctx); err == nil && !safe {
+		w.controller.log.Warn("one key alone opens the repository: if it is lost, every snapshot is lost",
+			zap.String("hint", "tuskctl repo key export, print it, keep it elsewhere, and tuskctl repo key confirm"))
+	}
 }
 
 func build() catalog.Build {
@@ -224,6 +235,7 @@ func (w *wired) run(ctx context.Context) error {
 			if err := w.ingest.Recover(ctx); err != nil {
 				return err
 			}
+			w.nag(ctx)
 			c.log.Info("serving", logging.Address(listener.Addr().String()), logging.Repository(w.repository.ID()), logging.Epoch(w.meta.Epoch))
 			return rpc.Serve(ctx, w.server, listener, c.config.Grace)
 		}},

@@ -12,6 +12,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
@@ -74,8 +75,11 @@ type Facts struct {
 	ExportLag func(ctx context.Context) (time.Duration, error)
 	// StoredBytes is the size of all packs; nil counts what the snapshots added.
 	StoredBytes func(ctx context.Context) (int64, error)
-	// Unlockers counts the ways to open the repository.
-	Unlockers func(ctx context.Context) (int, error)
+	// Protected tells whether the loss of one secret still leaves a way to open the
+	// repository; nil does not ask.
+	Protected func(ctx context.Context) (bool, error)
+	// Head gives the newest record of the catalog log.
+	Head func() catalog.Witness
 }
 
 // Deps are what the services stand on.
@@ -86,6 +90,7 @@ type Deps struct {
 	Enroll    *enroll.Service
 	Trail     Trail
 	Keys      Keys
+	Keyring   *keyring.Service
 	Manifests Manifests
 	Conns     *Connections
 	Events    *event.Log
@@ -106,6 +111,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	tuskvaultv1.RegisterJobServiceServer(r, &jobService{deps: d})
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: newManifestCache(d.Manifests)})
 	tuskvaultv1.RegisterDeletionServiceServer(r, &deletionService{deps: d})
+	tuskvaultv1.RegisterKeyServiceServer(r, &keyService{deps: d})
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 

@@ -178,9 +178,9 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	if n.agents == 0 {
 		add(warning, "tuskctl agent token create", "no agent has enrolled yet")
 	}
-	if s.deps.Facts.Unlockers != nil {
-		if count, err := s.deps.Facts.Unlockers(ctx); err == nil && count < 2 {
-			add(warning, "copy the key to a place that this host's loss does not touch", "one key alone opens the repository: if it is lost, every snapshot is lost")
+	if s.deps.Facts.Protected != nil {
+		if safe, err := s.deps.Facts.Protected(ctx); err == nil && !safe {
+			add(warning, "tuskctl repo key export, print it, keep it elsewhere, and tuskctl repo key confirm", "one key alone opens the repository: if it is lost, every snapshot is lost")
 		}
 	}
 	if len(n.skewed) > 0 {

@@ -25,6 +25,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -115,7 +116,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Manifests: api.NewManifests(w.repository), Conns: w.conns, Events: w.events, Level: w.level, Log: log,
+		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Conns: w.conns, Events: w.events, Level: w.level, Log: log,
 		Facts: api.Facts{Build: catalog.Build{Version: "test", Capability: 1}, Name: "test", Started: time.Now(), Repository: w.repository.ID(), Epoch: 1, Store: "mem:"}})
 	tuskvaultv1.RegisterChunkServiceServer(server, tuskvaultv1.UnimplementedChunkServiceServer{})
 	healthv1.RegisterHealthServer(server, health.NewServer())

@@ -17,6 +17,16 @@ func fromMeta(d *decoder, m *catalogpb.Meta) Meta {
 		Base: d.witness(m.GetBase()), FullNumber: m.GetFullNumber(), FullTime: moment(m.GetFullTime())}
 }
 
+func toKey(k Key) *catalogpb.Key {
+	return &catalogpb.Key{Id: opaque(k.ID), Name: k.Name, Created: stamp(k.Created), CreatedBy: k.CreatedBy, Sheet: k.Sheet,
+		Confirmation: opaque(k.Confirmation), Confirmed: stamp(k.Confirmed), ConfirmedBy: k.ConfirmedBy}
+}
+
+func fromKey(d *decoder, k *catalogpb.Key) Key {
+	return Key{ID: d.id("id", k.GetId()), Name: k.GetName(), Created: moment(k.GetCreated()), CreatedBy: k.GetCreatedBy(), Sheet: k.GetSheet(),
+		Confirmation: d.hash("confirmation", k.GetConfirmation()), Confirmed: moment(k.GetConfirmed()), ConfirmedBy: k.GetConfirmedBy()}
+}
+
 func toPause(p Pause) *catalogpb.Pause {
 	return &catalogpb.Pause{Kind: string(p.Kind), Reason: p.Reason, Since: stamp(p.Since), Witness: toWitness(p.Witness), Resumed: stamp(p.Resumed), ResumedBy: p.ResumedBy, Subject: p.Subject}
 }

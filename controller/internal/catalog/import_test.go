@@ -73,6 +73,7 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { _, err := tx.AppendAudit(filled[catalog.AuditRecord](t)); return err },
 				func() error { return tx.PutDrill(drill, filled[catalog.DrillReport](t)) },
 				func() error { _, err := tx.Pause(pause); return err },
+				func() error { return tx.PutKey(filled[catalog.Key](t)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -32,6 +32,24 @@ type Meta struct {
 	FullTime   time.Time
 }
 
+// Key is what is known of a way to open the repository. That it exists, and of
+// which kind it is, the store says.
+type Key struct {
+	// ID of the key object, Name for people.
+	ID   repo.ID
+	Name string
+	// Created is when it was added, CreatedBy by whom.
+	Created   time.Time
+	CreatedBy string
+	// Sheet tells that it is on a recovery sheet, Confirmation is the SHA-256 of the
+	// word that confirms that the sheet exists.
+	Sheet        bool
+	Confirmation [32]byte
+	// Confirmed is when somebody gave that word, zero when nobody has; ConfirmedBy is who.
+	Confirmed   time.Time
+	ConfirmedBy string
+}
+
 // PauseKind names a reason for which nothing may be deleted from the store. It
 // is stored, and with the subject the record's key.
 type PauseKind string

@@ -40,6 +40,7 @@ const (
 	bucketDrills    bucket = "drills"    // snapshot id, job id
 	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
 	bucketPauses    bucket = "pauses"    // kind "/" subject
+	bucketKeys      bucket = "keys"      // key id
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -60,7 +61,7 @@ const (
 func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketOutbox, bucketShipping,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketOutbox, bucketShipping,
 	}
 }
 
@@ -104,7 +105,7 @@ type migration struct {
 func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
-		{from: 2, apply: addBuckets(bucketPauses)},
+		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
 	}
 }
 

@@ -206,6 +206,115 @@ func (x *Meta) GetFullTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Key is what is known of a way to open the repository; that it exists, the store says.
+type Key struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the key object, 16 bytes.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// For people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was added.
+	Created *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
+	// Identity that added it.
+	CreatedBy string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Whether it is on a recovery sheet.
+	Sheet bool `protobuf:"varint,5,opt,name=sheet,proto3" json:"sheet,omitempty"`
+	// SHA-256 of the word that confirms the sheet.
+	Confirmation []byte `protobuf:"bytes,6,opt,name=confirmation,proto3" json:"confirmation,omitempty"`
+	// When somebody gave that word.
+	Confirmed *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Identity that gave it.
+	ConfirmedBy   string `protobuf:"bytes,8,opt,name=confirmed_by,json=confirmedBy,proto3" json:"confirmed_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Key) Reset() {
+	*x = Key{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Key) ProtoMessage() {}
+
+func (x *Key) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Key.ProtoReflect.Descriptor instead.
+func (*Key) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Key) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Key) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Key) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Key) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Key) GetSheet() bool {
+	if x != nil {
+		return x.Sheet
+	}
+	return false
+}
+
+func (x *Key) GetConfirmation() []byte {
+	if x != nil {
+		return x.Confirmation
+	}
+	return nil
+}
+
+func (x *Key) GetConfirmed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *Key) GetConfirmedBy() string {
+	if x != nil {
+		return x.ConfirmedBy
+	}
+	return ""
+}
+
 // Pause is a reason for which nothing may be deleted from the store.
 type Pause struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -229,7 +338,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -241,7 +350,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -254,7 +363,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Pause) GetKind() string {
@@ -321,7 +430,7 @@ type Totals struct {
 
 func (x *Totals) Reset() {
 	*x = Totals{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +442,7 @@ func (x *Totals) String() string {
 func (*Totals) ProtoMessage() {}
 
 func (x *Totals) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +455,7 @@ func (x *Totals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Totals.ProtoReflect.Descriptor instead.
 func (*Totals) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Totals) GetSnapshots() int64 {
@@ -421,7 +530,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +542,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +555,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Snapshot) GetId() []byte {
@@ -623,7 +732,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +744,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +757,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pack) GetId() []byte {
@@ -743,7 +852,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +864,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +877,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuditRecord) GetNumber() uint64 {
@@ -858,7 +967,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +979,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +992,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetBucket() string {
@@ -931,7 +1040,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1052,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1065,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -1000,7 +1109,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1121,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1134,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogRecord) GetSchema() uint32 {
@@ -1058,7 +1167,7 @@ type Shipment struct {
 
 func (x *Shipment) Reset() {
 	*x = Shipment{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1179,7 @@ func (x *Shipment) String() string {
 func (*Shipment) ProtoMessage() {}
 
 func (x *Shipment) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1192,7 @@ func (x *Shipment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipment.ProtoReflect.Descriptor instead.
 func (*Shipment) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Shipment) GetThrough() uint64 {
@@ -1127,7 +1236,17 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\vfull_number\x18\t \x01(\x04R\n" +
 	"fullNumber\x127\n" +
 	"\tfull_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\x8d\x02\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\x95\x02\n" +
+	"\x03Key\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
+	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x04 \x01(\tR\tcreatedBy\x12\x14\n" +
+	"\x05sheet\x18\x05 \x01(\bR\x05sheet\x12\"\n" +
+	"\fconfirmation\x18\x06 \x01(\fR\fconfirmation\x128\n" +
+	"\tconfirmed\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12!\n" +
+	"\fconfirmed_by\x18\b \x01(\tR\vconfirmedBy\"\x8d\x02\n" +
 	"\x05Pause\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
@@ -1227,46 +1346,49 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(*Meta)(nil),                  // 1: tuskvault.catalog.v1.Meta
-	(*Pause)(nil),                 // 2: tuskvault.catalog.v1.Pause
-	(*Totals)(nil),                // 3: tuskvault.catalog.v1.Totals
-	(*Snapshot)(nil),              // 4: tuskvault.catalog.v1.Snapshot
-	(*Pack)(nil),                  // 5: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 6: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 7: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 8: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 9: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 10: tuskvault.catalog.v1.Shipment
-	(*Witness)(nil),               // 11: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 13: tuskvault.catalog.v1.Fence
+	(*Key)(nil),                   // 2: tuskvault.catalog.v1.Key
+	(*Pause)(nil),                 // 3: tuskvault.catalog.v1.Pause
+	(*Totals)(nil),                // 4: tuskvault.catalog.v1.Totals
+	(*Snapshot)(nil),              // 5: tuskvault.catalog.v1.Snapshot
+	(*Pack)(nil),                  // 6: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 7: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 8: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 9: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 10: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 11: tuskvault.catalog.v1.Shipment
+	(*Witness)(nil),               // 12: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 14: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	11, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	12, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	11, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	12, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	12, // 4: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	11, // 5: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	12, // 6: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	13, // 7: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	12, // 8: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	12, // 9: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	13, // 10: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
-	0,  // 11: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	12, // 12: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	12, // 13: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	12, // 14: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	7,  // 15: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	8,  // 16: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	12, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	13, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	12, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	13, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	13, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	13, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	13, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	12, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	13, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	14, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	13, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	13, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	14, // 12: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	0,  // 13: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
+	13, // 14: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	13, // 15: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	13, // 16: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	8,  // 17: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	9,  // 18: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -1282,7 +1404,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
