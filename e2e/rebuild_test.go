@@ -159,6 +159,8 @@ func TestALostControllerIsMadeAgainFromStoreAndKey(t *testing.T) {
 		t.Errorf("a token of before: exit code %d, %v\n%s", code, err, d.Agents["db2"].Tail())
 	}
 	delete(d.Agents, "db2")
+	// New seal keys, and what was sealed under the old ones is still read (below).
+	ok(t, d.System, "repo", "key", "rotate")
 	backup(t, d.System, "--database", "shop")
 	d.says("deletion is paused: the catalog was made again")
 	refused(t, d.System, 2, []string{"the catalog was made again from the store", "--yes"}, "repo", "resume-deletion")
@@ -177,6 +179,86 @@ func TestALostControllerIsMadeAgainFromStoreAndKey(t *testing.T) {
 	d.returns()
 	d.restores(first, "thrice", want)
 	d.says("deletion is paused")
+}
+
+func TestARecoverySheetMakesTheControllerAgain(t *testing.T) {
+	s := system(t)
+	must(t, s.Init(t.Context()))
+	must(t, s.StartController(t.Context()))
+	const nag = "one key alone opens the repository"
+	if out := ok(t, s, "status"); !strings.Contains(out, nag) {
+		t.Errorf("status with one key:\n%s", out)
+	}
+	path := filepath.Join(s.Dir, "sheet.txt")
+	ok(t, s, "repo", "key", "export", "--file", path)
+	refused(t, s, 9, []string{"already exists"}, "repo", "key", "export", "--file", path)
+	refused(t, s, 2, []string{"--file"}, "repo", "key", "export", "-o", "json")
+	info, err := os.Stat(path)
+	must(t, err)
+	text, err := os.ReadFile(path)
+	must(t, err)
+	if info.Mode().Perm() != 0o600 || !strings.Contains(string(text), s.StoreDir()) {
+		t.Errorf("sheet, mode %s:\n%s", info.Mode(), text)
+	}
+	if out := ok(t, s, "status"); !strings.Contains(out, nag) {
+		t.Errorf("status before anybody has the sheet:\n%s", out)
+	}
+	refused(t, s, 3, []string{"no sheet of this repository has that word"}, "repo", "key", "confirm", "babab-babab")
+	_, word, _ := strings.Cut(string(text), "repo key confirm ")
+	ok(t, s, "repo", "key", "confirm", strings.TrimSpace(word))
+	if out := ok(t, s, "status"); strings.Contains(out, nag) {
+		t.Errorf("status with a confirmed sheet:\n%s", out)
+	}
+	t.Setenv("REPOSITORY_PASSPHRASE", "correct horse battery staple")
+	ok(t, s, "repo", "key", "add", "--name", "phrase", "--passphrase", "env:REPOSITORY_PASSPHRASE")
+	t.Setenv("SHORT", "horse")
+	refused(t, s, 2, []string{"at least 12"}, "repo", "key", "add", "--passphrase", "env:SHORT")
+	refused(t, s, 2, []string{"no terminal"}, "repo", "key", "add")
+	ok(t, s, "repo", "key", "add", "--name", "team", "--age", "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj")
+	refused(t, s, 2, []string{"age recipient"}, "repo", "key", "add", "--age", "age1nonsense")
+	var keys struct {
+		Keys []struct {
+			ID, Name, Kind string
+			InUse          bool `json:"in_use"`
+		}
+	}
+	must(t, s.JSON(t.Context(), &keys, "repo", "key", "ls"))
+	byName := map[string]string{}
+	for _, k := range keys.Keys {
+		byName[k.Name] = k.ID
+	}
+	if len(byName) != 4 {
+		t.Fatalf("keys %+v", keys)
+	}
+	refused(t, s, 9, []string{"this controller opens the repository with it"}, "repo", "key", "rm", byName["first"], "--yes")
+	old, err := os.ReadFile(filepath.Join(s.ControllerDir(), "unlock.key"))
+	must(t, err)
+	first := filepath.Join(s.Dir, "first.key")
+	must(t, os.WriteFile(first, old, 0o600))
+
+	// Controller and key file are lost; paper is left.
+	must(t, s.Controller.Kill())
+	must(t, os.RemoveAll(s.ControllerDir()))
+	typed := strings.ToUpper(string(text))
+	mistyped := filepath.Join(s.Dir, "mistyped")
+	must(t, os.WriteFile(mistyped, []byte(strings.Replace(typed, " 3  ", " 3  B", 1)), 0o600))
+	if r := s.Rebuild(t.Context(), "file:"+mistyped); r.Code != 2 || !strings.Contains(r.Stderr, "row 3") {
+		t.Errorf("a mistyped sheet: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	must(t, os.WriteFile(path, []byte(typed), 0o600))
+	must(t, s.Rebuild(t.Context(), "file:"+path).Err())
+	must(t, s.StartController(t.Context()))
+	// What the old key opened, it opens no more.
+	refused(t, s, 9, []string{"deletion is paused"}, "repo", "key", "rm", byName["first"], "--yes")
+	ok(t, s, "repo", "resume-deletion", "--yes")
+	ok(t, s, "repo", "key", "rm", byName["first"][:8], "--yes")
+	_, err = s.Controller.Stop(t.Context())
+	must(t, err)
+	s.State = filepath.Join(s.Dir, "second")
+	if r := s.Rebuild(t.Context(), "file:"+first); r.Code != 4 {
+		t.Errorf("a removed key: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	must(t, s.Rebuild(t.Context(), "env:REPOSITORY_PASSPHRASE").Err())
 }
 
 func TestAnOldControllerOnTheSameStoreStopsItself(t *testing.T) {
