@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,71 @@ func makeAuthority(ctx context.Context, r *repo.Repository, epoch uint64, now ti
 		return nil, err
 	}
 	return issuer, r.PutCA(ctx, issuer.Certificate().SerialNumber.Text(16), bundle)
+}
+
+// reissueAuthority makes the issuing authority of a new epoch under the root that
+// the fleet pins: that of the epoch which wrote the log last, else of the newest
+// issuing authority there is. Only a store without any authority, in which an
+// init went no further, gets a new root. One durable step, the issuer's object.
+func reissueAuthority(ctx context.Context, r *repo.Repository, last, epoch uint64, now time.Time) (*pki.Issuer, error) {
+	found, err := findAuthorities(ctx, r, last)
+	if err != nil {
+		return nil, fmt.Errorf("find certificate authority: %w", err)
+	}
+	var root *pki.Root
+	for _, candidate := range found.roots {
+		if found.issuer == nil && len(found.roots) == 1 || found.issuer != nil && candidate.Certificate().Equal(found.issuer.Root()) {
+			root = candidate
+		}
+	}
+	switch {
+	case root == nil && found.damaged != nil:
+		return nil, fmt.Errorf("find certificate authority: the root that agents know is damaged: %w", found.damaged)
+	case root == nil && found.issuer == nil && len(found.roots) == 0:
+		return makeAuthority(ctx, r, epoch, now)
+	case root == nil:
+		return nil, fmt.Errorf("find certificate authority: the store holds no root that agents know: %w", errs.NotFound)
+	}
+	issuer, err := root.Issuer(epoch, now)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := issuer.PEM()
+	if err != nil {
+		return nil, err
+	}
+	return issuer, r.PutCA(ctx, issuer.Certificate().SerialNumber.Text(16), bundle)
+}
+
+// authorities are those in a store: every root, and the issuer whose root counts.
+type authorities struct {
+	roots   []*pki.Root
+	issuer  *pki.Issuer
+	damaged error
+}
+
+func findAuthorities(ctx context.Context, r *repo.Repository, last uint64) (found authorities, err error) {
+	err = r.CAs(ctx, func(serial string) error {
+		bundle, err := r.CA(ctx, serial)
+		if errors.Is(err, errs.Corrupt) {
+			found.damaged = errors.Join(found.damaged, err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if i, err := pki.ParseIssuer(bundle); err == nil {
+			if known := found.issuer; known == nil || known.Epoch() != last && (i.Epoch() == last || i.Epoch() > known.Epoch()) {
+				found.issuer = i
+			}
+		} else if root, err := pki.ParseRoot(bundle); err == nil {
+			found.roots = append(found.roots, root)
+		} else {
+			found.damaged = errors.Join(found.damaged, fmt.Errorf("certificate authority %s: %w: %w", serial, err, errs.Corrupt))
+		}
+		return nil
+	})
+	return found, err
 }
 
 // openAuthority finds the issuing authority of an epoch in the store.

@@ -21,6 +21,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/check"
@@ -111,6 +112,7 @@ type wired struct {
 	hub        *fleet.Hub
 	trail      *audit.Service
 	events     *event.Log
+	keyring    *keyring.Service
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	marks      *scrub.Marks
@@ -138,9 +140,14 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
 	w.events = event.New(c.started, event.Size)
+	w.keyring = keyring.New(r, cat, w.trail)
+	start := &starter{config: &c.config, repository: r, catalog: cat, trail: w.trail, log: c.log}
+	if err := start.compare(ctx, log, meta.Head); err != nil {
+		return nil, err
+	}
 	found := &snapshots{Vault: keys, repository: r, catalog: cat}
 	w.manager = job.New(cat, found, job.Options{Lease: jobs.Lease, Attempts: jobs.Attempts, Backoff: jobs.Backoff, PerAgent: jobs.PerAgent}, c.log)
-	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Events: w.events, Witness: cat.Head, Log: c.log},
+	w.hub = fleet.NewHub(fleet.Deps{Catalog: cat, Jobs: w.manager, Keys: keys, Trail: w.trail, Events: w.events, Witness: cat.Head, Base: meta.Base, Holds: w.holds, Log: c.log},
 		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
 	w.manager.Attach(w.hub)
 	w.manager.Announce(w.events)
@@ -179,6 +186,11 @@ func (c *Controller) openLog(ctx context.Context, r *repo.Repository, m catalog.
 	return repo.OpenLogAt(ctx, r, m.Epoch, repo.Witness{Repository: m.Repository, Epoch: m.Head.Epoch, Number: m.Head.Number, Hash: m.Head.Hash})
 }
 
+// holds tells whether the store's log holds what a witness saw.
+func (w *wired) holds(ctx context.Context, seen catalog.Witness) error {
+	return w.repository.CheckWitness(ctx, repo.Witness{Repository: seen.Repository, Epoch: seen.Epoch, Number: seen.Number, Hash: seen.Hash})
+}
+
 // serveOn makes the server with all services.
 func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Vault) error {
 	c := w.controller
@@ -193,15 +205,23 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
+		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},
 		Facts: api.Facts{Build: build(), Name: w.meta.Name, Started: c.started, Repository: w.repository.ID(), Epoch: w.meta.Epoch,
 			Store:     w.repository.Store().Features().Location,
 			ExportLag: func(ctx context.Context) (time.Duration, error) { age, _, err := cat.Waiting(ctx); return age, err },
-			Unlockers: func(ctx context.Context) (int, error) { ids, err := w.repository.KeyIDs(ctx); return len(ids), err }}})
+			Protected: w.keyring.Protected, Head: cat.Head}})
 	return nil
+}
+
+// nag says at each start what the loss of one secret would mean.
+func (w *wired) nag(ctx context.Context) {
+	if safe, err := w.keyring.Protected(ctx); err == nil && !safe {
+		w.controller.log.Warn("one key alone opens the repository: if it is lost, every snapshot is lost",
+			zap.String("hint", "tuskctl repo key export, print it, keep it elsewhere, and tuskctl repo key confirm"))
+	}
 }
 
 func build() catalog.Build {
@@ -242,6 +262,7 @@ func (w *wired) run(ctx context.Context) error {
 			if err := errors.Join(w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
 				return err
 			}
+			w.nag(ctx)
 			c.log.Info("serving", logging.Address(listener.Addr().String()), logging.Repository(w.repository.ID()), logging.Epoch(w.meta.Epoch))
 			return rpc.Serve(ctx, w.server, listener, c.config.Grace)
 		}},
@@ -250,7 +271,11 @@ func (w *wired) run(ctx context.Context) error {
 	<-ctx.Done()
 	c.log.Info("stopping", zap.NamedError("reason", context.Cause(ctx)))
 	defer func() { _ = listener.Close() }() // the server has closed it, unless it never served
-	return stop()
+	err = stop()
+	if conflict, ok := errors.AsType[*repo.LogConflict](err); ok {
+		return fmt.Errorf("export the catalog: %w", conflict) // whatever else failed, failed by that
+	}
+	return err
 }
 
 // failure ends everything at the first error.

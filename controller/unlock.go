@@ -6,9 +6,11 @@ import (
 	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/seal"
+	"github.com/tuskvault/tuskvault/internal/unlock"
 )
 
-// unlocker reads the secret that a reference names.
+// unlocker reads the secret that a reference names: the text of a key file, a
+// recovery sheet or an age identity, or anything else as a passphrase.
 func unlocker(s config.Secret) (seal.Unlocker, error) {
 	if s.IsZero() {
 		return nil, fmt.Errorf("unlock the repository: no secret is named: %w", errs.Invalid)
@@ -17,7 +19,7 @@ func unlocker(s config.Secret) (seal.Unlocker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unlock the repository: %w", err)
 	}
-	u, err := seal.ParseUnlocker(text)
+	u, err := unlock.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("unlock the repository: %w", err)
 	}

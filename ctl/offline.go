@@ -17,6 +17,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/offline"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
+	"github.com/tuskvault/tuskvault/internal/unlock"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -75,7 +76,7 @@ func unlockerOf(reference string) (seal.Unlocker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal.ParseUnlocker(text)
+	return unlock.Parse(text)
 }
 
 // instanceLabel names an instance: agents' names are the controller's alone.

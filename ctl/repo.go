@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) repoCmd() *cobra.Command {
-	c := &cobra.Command{Use: "repo", Aliases: []string{"repository"}, Short: "The repository as a whole: what is in it, and is it sound"}
-	c.AddCommand(a.repoStatsCmd(), a.repoCheckCmd())
+	c := &cobra.Command{Use: "repo", Aliases: []string{"repository"}, Short: "The repository as a whole: what is in it, is it sound, who can open it"}
+	c.AddCommand(a.repoStatsCmd(), a.repoCheckCmd(), a.resumeDeletionCmd(), a.keyCmd())
 	return c
 }
 

@@ -64,3 +64,27 @@ func (a *app) confirm(yes bool, what string) error {
 	}
 	return nil
 }
+
+// askSecret asks for one line on a terminal without showing it, twice if it is a
+// new one. Off a terminal it is an error: secrets come by reference there.
+func (a *app) askSecret(what string, twice bool) (string, error) {
+	f := fileOf(a.In)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
+		return "", exit.WrongUsage(fmt.Errorf("%s: none is named, and standard input is no terminal", what))
+	}
+	ask := func(prompt string) (string, error) {
+		_, _ = fmt.Fprintf(a.Err, "%s: ", prompt)
+		b, err := term.ReadPassword(int(f.Fd()))
+		_, _ = fmt.Fprintln(a.Err)
+		return string(b), err
+	}
+	first, err := ask(what)
+	if err != nil || !twice {
+		return first, err
+	}
+	again, err := ask("the same again")
+	if err == nil && again != first {
+		err = fmt.Errorf("%s: the two differ: %w", what, errs.Invalid)
+	}
+	return first, err
+}

@@ -5,6 +5,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,6 +56,8 @@ type System struct {
 	Addr string
 	// Store is the URL of the repository's store.
 	Store string
+	// State is the controller's state folder where it is not the usual one.
+	State string
 	// Controller is the running controller, nil when there is none.
 	Controller *Process
 	// Agents are the running agents by name.
@@ -79,7 +82,7 @@ func freeAddress() (string, error) {
 }
 
 // ControllerDir is the controller's state folder.
-func (s *System) ControllerDir() string { return filepath.Join(s.Dir, "controller") }
+func (s *System) ControllerDir() string { return cmp.Or(s.State, filepath.Join(s.Dir, "controller")) }
 
 // AgentDir is an agent's state folder.
 func (s *System) AgentDir(name string) string { return filepath.Join(s.Dir, "agent-"+name) }
@@ -95,6 +98,12 @@ func (s *System) Init(ctx context.Context, args ...string) error {
 		return fmt.Errorf("tuskvault-controller init: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// Rebuild makes the controller's state folder again from the store and a key.
+func (s *System) Rebuild(ctx context.Context, unlock string, args ...string) Result {
+	all := append([]string{"rebuild", "--state-dir", s.ControllerDir(), "--store", s.Store, "--listen", s.Addr, "--unlock", unlock}, args...)
+	return run(exec.CommandContext(ctx, s.Bin.Controller, all...), cleanEnv(), all)
 }
 
 // StartController starts the controller and waits until it answers.
@@ -186,8 +195,9 @@ func (s *System) Eventually(ctx context.Context, what string, p *Process, ask fu
 	}
 }
 
-// Result is what one run of tuskctl gave.
+// Result is what one run of a program gave.
 type Result struct {
+	Program        string
 	Args           []string
 	Stdout, Stderr string
 	Code           int
@@ -198,17 +208,25 @@ func (r Result) Err() error {
 	if r.Code == 0 {
 		return nil
 	}
-	return fmt.Errorf("tuskctl %s: exit code %d\n%s%s", strings.Join(r.Args, " "), r.Code, r.Stdout, r.Stderr)
+	return fmt.Errorf("%s %s: exit code %d\n%s%s", r.Program, strings.Join(r.Args, " "), r.Code, r.Stdout, r.Stderr)
 }
 
 // Ctl runs tuskctl as the first admin.
 func (s *System) Ctl(ctx context.Context, args ...string) Result {
-	cmd := exec.CommandContext(ctx, s.Bin.Ctl, args...)
-	cmd.Env = append(cleanEnv(), "TUSKCTL_CONFIG="+filepath.Join(s.ControllerDir(), "admin-context.yaml"))
+	return s.CtlAs(ctx, filepath.Join(s.ControllerDir(), "admin-context.yaml"), args...)
+}
+
+// CtlAs runs tuskctl with a file of contexts.
+func (s *System) CtlAs(ctx context.Context, contexts string, args ...string) Result {
+	return run(exec.CommandContext(ctx, s.Bin.Ctl, args...), append(cleanEnv(), "TUSKCTL_CONFIG="+contexts), args)
+}
+
+func run(cmd *exec.Cmd, env, args []string) Result {
+	cmd.Env = env
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
-	r := Result{Args: args, Stdout: out.String(), Stderr: errOut.String(), Code: cmd.ProcessState.ExitCode()}
+	r := Result{Program: filepath.Base(cmd.Path), Args: args, Stdout: out.String(), Stderr: errOut.String(), Code: cmd.ProcessState.ExitCode()}
 	if err != nil && r.Code <= 0 {
 		r.Code, r.Stderr = -1, r.Stderr+err.Error()
 	}

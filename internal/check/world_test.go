@@ -48,8 +48,7 @@ func newWorldOf(t testing.TB, packFrames int) *world {
 	w := &world{t: t, store: mem.New()}
 	r, first, key := repotest.New(t, w.store)
 	w.repo, w.keys = r, []seal.Unlocker{key, seal.NewKeyFile()}
-	_, err := r.AddKey(t.Context(), w.keys[1])
-	must(t, err)
+	must(t, r.AddKey(t.Context(), repo.NewID(), w.keys[1]))
 	w.domains = []*repo.Domain{first}
 	id, err := r.CreateDomain(t.Context())
 	must(t, err)

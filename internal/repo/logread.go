@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -151,34 +152,74 @@ func (r *Repository) replayFrom(ctx context.Context, at Witness, last uint64, fn
 	return at, nil
 }
 
+// LogBehind is the error when the store's log ends before a record that somebody
+// has seen. It is of kind errs.Conflict.
+type LogBehind struct {
+	// Witness is what was seen, Last the number of the newest record that is there.
+	Witness Witness
+	Last    uint64
+}
+
+// Error says where the log ends.
+func (b *LogBehind) Error() string {
+	return fmt.Sprintf("witness %s: the store's log ends at record %d, it was rolled back: %s", b.Witness, b.Last, errs.Conflict)
+}
+
+// Unwrap gives errs.Conflict.
+func (b *LogBehind) Unwrap() error { return errs.Conflict }
+
 // CheckWitness tells whether the store is at least as new as w. A log that ends
-// before it, or has another record in its place, is errs.Conflict: the store was
-// rolled back, or forked. A record that was deleted because it was old is no
-// reason for doubt.
+// before it (*LogBehind), or has another record in its place, is errs.Conflict: the
+// store was rolled back, or forked. A record that is gone because a later full record
+// stands for it is no reason for doubt; one that is gone without is errs.Corrupt.
+// Only records that open count: a key proves nothing.
 func (r *Repository) CheckWitness(ctx context.Context, w Witness) error {
 	if w.Repository != r.ID() {
 		return fmt.Errorf("witness %s is of repository %s: %w", w, w.Repository.Short(), errs.Invalid)
 	}
-	k, err := r.logKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("check witness %s: %w", w, err)
-	}
-	newest := max(k.last, k.full)
-	if w.Number > newest {
-		return fmt.Errorf("witness %s: the store's log ends at record %d, it was rolled back: %w", w, newest, errs.Conflict)
-	}
-	if w.Number == 0 || k.first == 0 || w.Number < k.first {
+	if w.Number == 0 {
 		return nil
 	}
 	_, stored, err := r.readRecord(ctx, LogObject(w.Number))
-	if errors.Is(err, errs.NotFound) {
-		return fmt.Errorf("witness %s: %s is missing: %w", w, LogObject(w.Number), errs.Corrupt)
+	switch {
+	case err == nil && stored.Hash == w.Hash:
+		return nil
+	case err == nil:
+		return fmt.Errorf("witness %s: the store has %s in its place: %w", w, stored, errs.Conflict)
+	case !errors.Is(err, errs.NotFound):
+		return fmt.Errorf("check witness %s: %w", w, err)
 	}
+	var last uint64
+	var fulls []string
+	// The full record of the same number comes before the log record's key.
+	err = r.store.List(ctx, CatalogPrefix, "", func(info blob.Info) error {
+		n, full, err := ParseCatalogObject(info.Key)
+		switch {
+		case err != nil:
+			return nil // no record of the log
+		case !full:
+			last = n
+		case n >= w.Number:
+			fulls = append(fulls, info.Key)
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("check witness %s: %w", w, err)
 	}
-	if stored.Hash != w.Hash {
-		return fmt.Errorf("witness %s: the store has %s in its place: %w", w, stored, errs.Conflict)
+	for _, key := range slices.Backward(fulls) {
+		if _, _, err := r.readRecord(ctx, key); err == nil {
+			return nil
+		} else if !harmful(err) {
+			return fmt.Errorf("check witness %s: %w", w, err)
+		}
 	}
-	return nil
+	if last > w.Number {
+		if _, _, err := r.readRecord(ctx, LogObject(last)); err == nil {
+			return fmt.Errorf("witness %s: %s is missing: %w", w, LogObject(w.Number), errs.Corrupt)
+		} else if !harmful(err) {
+			return fmt.Errorf("check witness %s: %w", w, err)
+		}
+	}
+	return &LogBehind{Witness: w, Last: last}
 }

@@ -246,14 +246,23 @@ func TestKeysAreAddedAndRemoved(t *testing.T) {
 	store := mem.New()
 	r, _, first := repotest.New(t, store)
 	second := seal.NewKeyFile()
-	id, err := r.AddKey(t.Context(), second)
-	if err != nil {
+	id := repo.NewID()
+	if err := r.AddKey(t.Context(), id, second); err != nil {
 		t.Fatal(err)
+	}
+	wantKind(t, "add the same key", r.AddKey(t.Context(), id, second), errs.Exists)
+	if kind, err := r.KeyKind(t.Context(), id); err != nil || kind != seal.WrapKeyFile {
+		t.Errorf("kind %s, %v", kind, err)
 	}
 	for _, u := range []seal.Unlocker{first, second} {
 		if _, err := repo.Open(t.Context(), store, seal.NewKeyFile(), u); err != nil {
 			t.Error(err)
 		}
+	}
+	wantKind(t, "remove the key it was opened with", r.RemoveKey(t.Context(), repo.ID(r.ID())), errs.Conflict)
+	r, err := repo.Open(t.Context(), store, second)
+	if err != nil || r.OpenedBy() != id {
+		t.Fatal(err)
 	}
 	if err := r.RemoveKey(t.Context(), repo.ID(r.ID())); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -39,6 +40,8 @@ type Repository struct {
 	store       blob.Store
 	description *Description
 	master      seal.MasterKey
+	// opened is the key that it was opened with.
+	opened ID
 	// encoder compresses log records. It is made when first needed and shared: its
 	// tables cost more than a record.
 	encoder func() (*zstd.Encoder, error)
@@ -74,6 +77,7 @@ func Init(ctx context.Context, store blob.Store, o Options) (*Repository, error)
 		return nil, fmt.Errorf("init repository: %w", err)
 	}
 	r := newRepository(store, d, seal.NewMasterKey())
+	r.opened = d.ID
 	if err := r.putKey(ctx, d.ID, o.Unlocker); err != nil {
 		if errors.Is(err, errs.Exists) {
 			return nil, fmt.Errorf("init repository: another init was faster: %w", errs.Exists)
@@ -145,7 +149,7 @@ func Open(ctx context.Context, store blob.Store, unlockers ...seal.Unlocker) (*R
 	for _, id := range ids {
 		master, err := r.unwrap(ctx, id, unlockers)
 		if err == nil {
-			r.master = master
+			r.master, r.opened = master, id
 			return r, nil
 		}
 		if errors.Is(err, errs.Unavailable) || context.Cause(ctx) != nil {
@@ -189,25 +193,41 @@ func (r *Repository) KeyIDs(ctx context.Context) ([]ID, error) {
 	return ids, nil
 }
 
-// AddKey wraps the master key for another unlocker and returns the id of the new
-// key. One durable step: the key object is there or not.
-func (r *Repository) AddKey(ctx context.Context, u seal.Unlocker) (ID, error) {
-	ids, err := r.KeyIDs(ctx)
+// OpenedBy is the key that the repository was opened with.
+func (r *Repository) OpenedBy() ID { return r.opened }
+
+// KeyKind tells which kind of unlocker a key is for: errs.Corrupt when the key is
+// damaged, errs.Unsupported when it is of a kind unknown here.
+func (r *Repository) KeyKind(ctx context.Context, id ID) (seal.WrapKind, error) {
+	wrapped, err := blob.ReadAll(ctx, r.store, KeyObject(id), maxKeyBytes)
 	if err != nil {
-		return ID{}, fmt.Errorf("add key: %w", err)
+		return 0, fmt.Errorf("read key %s: %w", id.Short(), err)
 	}
-	if len(ids) >= maxKeys {
-		return ID{}, fmt.Errorf("add key: there are %d already: %w", len(ids), errs.Exhausted)
+	kind, err := seal.WrapKindOf(wrapped)
+	if err != nil {
+		return kind, fmt.Errorf("%s: %w", KeyObject(id), err)
 	}
-	id := NewID()
-	if err := r.putKey(ctx, id, u); err != nil {
-		return ID{}, fmt.Errorf("add key: %w", err)
-	}
-	return id, nil
+	return kind, nil
 }
 
-// RemoveKey deletes a key. The last one is refused with errs.Conflict. Whoever
-// kept a copy of the object and has its unlocker can still open the repository.
+// AddKey wraps the master key for another unlocker, as the key of a new random
+// id. One durable step: the key object is there or not.
+func (r *Repository) AddKey(ctx context.Context, id ID, u seal.Unlocker) error {
+	ids, err := r.KeyIDs(ctx)
+	if err != nil {
+		return fmt.Errorf("add key: %w", err)
+	}
+	if len(ids) >= maxKeys {
+		return fmt.Errorf("add key: there are %d already: %w", len(ids), errs.Exhausted)
+	}
+	if err := r.putKey(ctx, id, u); err != nil {
+		return fmt.Errorf("add key: %w", err)
+	}
+	return nil
+}
+
+// RemoveKey deletes a key. The last one, and the one that the repository was opened
+// with, are refused with errs.Conflict. Whoever kept a copy of the object and has its unlocker can still open the repository.
 func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
 	ids, err := r.KeyIDs(ctx)
 	if err != nil {
@@ -223,6 +243,8 @@ func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
 		return fmt.Errorf("remove key %s: %w", id.Short(), errs.NotFound)
 	case !others:
 		return fmt.Errorf("remove key %s: it is the last one: %w", id.Short(), errs.Conflict)
+	case id == r.opened:
+		return fmt.Errorf("remove key %s: the repository was opened with it; start the controller with another one first: %w", id.Short(), errs.Conflict)
 	}
 	return r.store.Delete(ctx, KeyObject(id))
 }
@@ -239,8 +261,16 @@ func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {
 	if err := r.store.Create(ctx, key, blob.Bytes(wrapped)); err != nil {
 		return err
 	}
-	// Without the master key everything is lost: see that what was stored opens.
+	// Without the master key everything is lost: see that what was stored opens, or,
+	// where only somebody else can open it, that it is what was put.
 	master, err := r.unwrap(ctx, id, []seal.Unlocker{u})
+	if errors.Is(err, errs.Unsupported) {
+		stored, readErr := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
+		if readErr == nil && bytes.Equal(stored, wrapped) {
+			return nil
+		}
+		return fmt.Errorf("read back key %s: %w", id.Short(), errors.Join(readErr, errs.Corrupt))
+	}
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}

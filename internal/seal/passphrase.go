@@ -120,7 +120,7 @@ func (p *Passphrase) Unwrap(wrapped, aad []byte) (MasterKey, error) {
 	if err != nil {
 		return MasterKey{}, err
 	}
-	if kind == WrapKeyFile {
+	if kind != WrapArgon2id && kind != WrapPBKDF2 {
 		return MasterKey{}, fmt.Errorf("unlock: needs a %s, not a passphrase: %w", kind, errs.Denied)
 	}
 	kdf := decodeKDF(kind, wrapped[wrapSaltAt-kdfSize:])

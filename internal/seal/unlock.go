@@ -44,6 +44,8 @@ const (
 	// WrapPBKDF2: a passphrase, by PBKDF2-HMAC-SHA-256, the only function of
 	// passphrases that FIPS mode allows.
 	WrapPBKDF2 WrapKind = 3
+	// WrapAge: an age recipient; the root is in a trailer that age has encrypted.
+	WrapAge WrapKind = 4
 )
 
 // String names the kind as people know it.
@@ -55,6 +57,8 @@ func (k WrapKind) String() string {
 		return "passphrase (argon2id)"
 	case WrapPBKDF2:
 		return "passphrase (pbkdf2-hmac-sha256)"
+	case WrapAge:
+		return "age recipient"
 	}
 	return fmt.Sprintf("unlocker of kind %d", byte(k))
 }
@@ -66,8 +70,10 @@ const (
 	wrapSealedAt   = wrapSaltAt + saltSize
 	wrapCommitAt   = wrapSealedAt + overhead + KeySize
 	wrapChecksumAt = wrapCommitAt + KeySize
-	// WrapSize is the length of every wrap in bytes.
-	WrapSize = wrapChecksumAt + sha256.Size
+	// WrapSize is the length of a wrap in bytes, without the trailer that only some
+	// kinds have, and MaxTrailer the greatest of a trailer.
+	WrapSize   = wrapChecksumAt + sha256.Size
+	MaxTrailer = 8 << 10
 
 	kdfSize  = 12
 	saltSize = 32
@@ -77,20 +83,65 @@ const (
 // been verified: errs.Corrupt if it was damaged, errs.Unsupported if it is of a
 // newer version or kind.
 func WrapKindOf(wrapped []byte) (WrapKind, error) {
-	if len(wrapped) != WrapSize || string(wrapped[:4]) != wrapMagic {
+	if len(wrapped) < WrapSize || len(wrapped) > WrapSize+MaxTrailer || string(wrapped[:4]) != wrapMagic {
 		return 0, fmt.Errorf("wrapped key: not one, or cut short: %w", errs.Corrupt)
 	}
-	if sum := sha256.Sum256(wrapped[:wrapChecksumAt]); string(sum[:]) != string(wrapped[wrapChecksumAt:]) {
+	if sum := checksum(wrapped); string(sum[:]) != string(wrapped[wrapChecksumAt:WrapSize]) {
 		return 0, fmt.Errorf("wrapped key: damaged: checksum differs: %w", errs.Corrupt)
 	}
 	if wrapped[4] != formatNumber || wrapped[6] != 0 || wrapped[7] != 0 {
 		return 0, fmt.Errorf("wrapped key: version %d, reserved bytes %x: %w", wrapped[4], wrapped[6:8], errs.Unsupported)
 	}
 	kind := WrapKind(wrapped[5])
-	if kind < WrapKeyFile || kind > WrapPBKDF2 {
+	if kind < WrapKeyFile || kind > WrapAge {
 		return 0, fmt.Errorf("wrapped key: for an %s: %w", kind, errs.Unsupported)
 	}
+	if hasTrailer := len(wrapped) > WrapSize; hasTrailer != (kind == WrapAge) {
+		return 0, fmt.Errorf("wrapped key: %d bytes for a %s: %w", len(wrapped), kind, errs.Corrupt)
+	}
 	return kind, nil
+}
+
+// checksum is that of a wrap: over everything but itself.
+func checksum(wrapped []byte) (sum [32]byte) {
+	h := sha256.New()
+	h.Write(wrapped[:wrapChecksumAt])
+	h.Write(wrapped[WrapSize:])
+	h.Sum(sum[:0])
+	return sum
+}
+
+// WrapTrailed seals a master key under a random root that the caller keeps in
+// trailer by means of its own, which only WrapAge has.
+func WrapTrailed(root Key, m MasterKey, aad, trailer []byte) ([]byte, error) {
+	if len(trailer) == 0 || len(trailer) > MaxTrailer {
+		return nil, fmt.Errorf("wrap key: trailer of %d bytes: %w", len(trailer), errs.Invalid)
+	}
+	out := append(wrapWith(root, WrapAge, [kdfSize]byte{}, newSalt(), m, aad), trailer...)
+	sum := checksum(out)
+	copy(out[wrapChecksumAt:], sum[:])
+	return out, nil
+}
+
+// Trailer gives what WrapTrailed was given, of a wrap of that kind; Denied for
+// one of another.
+func Trailer(wrapped []byte) ([]byte, error) {
+	kind, err := WrapKindOf(wrapped)
+	if err != nil {
+		return nil, err
+	}
+	if kind != WrapAge {
+		return nil, fmt.Errorf("unlock: needs a %s, not an age identity: %w", kind, errs.Denied)
+	}
+	return wrapped[WrapSize:], nil
+}
+
+// UnwrapTrailed opens a wrap with the root that was in its trailer.
+func UnwrapTrailed(root Key, wrapped, aad []byte) (MasterKey, error) {
+	if _, err := Trailer(wrapped); err != nil {
+		return MasterKey{}, err
+	}
+	return unwrapWith(root, wrapped[:WrapSize], aad, "the age file in it holds another root")
 }
 
 // wrapKeys are the two keys that come of a secret's root and a salt.

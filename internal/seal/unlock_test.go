@@ -213,3 +213,40 @@ func TestAKeyFileIsReadAsItWasWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestADerivedSecretWrapsAsTheSecretDoes(t *testing.T) {
+	m, aad := seal.NewMasterKey(), []byte("keys/1")
+	file, phrase := seal.NewKeyFile(), passphrase(t, "right", cheapArgon2id)
+	of, err := phrase.Derive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		derived *seal.Derived
+		secret  seal.Unlocker
+	}{{file.Derive(), file}, {of, phrase}} {
+		kind, kdf, salt, root := test.derived.Parts()
+		sent, err := seal.NewDerived(kind, kdf, salt, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := sent.Wrap(m, aad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range []seal.Unlocker{sent, test.secret} {
+			if got, err := u.Unwrap(w, aad); err != nil || got != m {
+				t.Errorf("%s: %v", kind, err)
+			}
+		}
+		if shown := sent.String(); strings.Contains(shown, string(root[:4])) || !strings.Contains(shown, "redacted") {
+			t.Errorf("it shows itself: %s", shown)
+		}
+	}
+	for name, kdf := range map[string]seal.KDF{"no cost": {Kind: seal.WrapArgon2id}, "a memory bomb": {Kind: seal.WrapArgon2id, Time: 1, MemoryKiB: 1 << 30, Threads: 1},
+		"a time bomb": {Kind: seal.WrapPBKDF2, Time: 1 << 31}, "a cost of a key file": {Kind: seal.WrapKeyFile, Time: 1}, "age": {Kind: seal.WrapAge}} {
+		if _, err := seal.NewDerived(kdf.Kind, kdf, [32]byte{}, [32]byte{}); !errors.Is(err, errs.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -82,6 +82,15 @@ var methods = map[string]callers{
 	tuskvaultv1.RepositoryService_CancelCheck_FullMethodName:        operators,
 	tuskvaultv1.RepositoryService_GetRepositoryStats_FullMethodName: viewers,
 
+	tuskvaultv1.DeletionService_GetDeletion_FullMethodName:    viewers,
+	tuskvaultv1.DeletionService_ResumeDeletion_FullMethodName: admins,
+
+	tuskvaultv1.KeyService_ListKeys_FullMethodName:       admins,
+	tuskvaultv1.KeyService_AddKey_FullMethodName:         admins,
+	tuskvaultv1.KeyService_RemoveKey_FullMethodName:      admins,
+	tuskvaultv1.KeyService_ConfirmKey_FullMethodName:     admins,
+	tuskvaultv1.KeyService_RotateSealKeys_FullMethodName: admins,
+
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,
 }

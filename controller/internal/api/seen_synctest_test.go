@@ -15,7 +15,7 @@ func TestSignsOfLifeDoNotFillTheLogInTheStore(t *testing.T) {
 		s := w.session(w.agent("db1"), hello())
 		ship := func() (n int) {
 			for {
-				shipment, ok, err := w.catalog.NextShipment(t.Context())
+				shipment, ok, err := w.catalog.NextShipment(t.Context(), false)
 				if err != nil {
 					t.Fatal(err)
 				}

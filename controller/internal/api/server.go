@@ -12,6 +12,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
@@ -75,8 +76,11 @@ type Facts struct {
 	ExportLag func(ctx context.Context) (time.Duration, error)
 	// StoredBytes is the size of all packs; nil counts what the snapshots added.
 	StoredBytes func(ctx context.Context) (int64, error)
-	// Unlockers counts the ways to open the repository.
-	Unlockers func(ctx context.Context) (int, error)
+	// Protected tells whether the loss of one secret still leaves a way to open the
+	// repository; nil does not ask.
+	Protected func(ctx context.Context) (bool, error)
+	// Head gives the newest record of the catalog log.
+	Head func() catalog.Witness
 }
 
 // Deps are what the services stand on.
@@ -87,6 +91,7 @@ type Deps struct {
 	Enroll    *enroll.Service
 	Trail     Trail
 	Keys      Keys
+	Keyring   *keyring.Service
 	Manifests Manifests
 	Plains    Plains
 	Conns     *Connections
@@ -113,6 +118,8 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	tuskvaultv1.RegisterSnapshotServiceServer(r, &snapshotService{deps: d, cache: manifests})
 	tuskvaultv1.RegisterExportServiceServer(r, &exportService{deps: d, cache: manifests, open: make(chan struct{}, maxExports)})
 	tuskvaultv1.RegisterRepositoryServiceServer(r, newRepositoryService(d))
+	tuskvaultv1.RegisterDeletionServiceServer(r, &deletionService{deps: d})
+	tuskvaultv1.RegisterKeyServiceServer(r, &keyService{deps: d})
 	tuskvaultv1.RegisterStatusServiceServer(r, &statusService{deps: d})
 }
 

@@ -55,13 +55,16 @@ type census struct {
 	active           int
 	failed           []catalog.Job // of the last day, newest first
 	health           *tuskvaultv1.RepositoryHealth
+	pauses           []catalog.Pause
 }
 
 // GetStatus gives the fleet on one screen.
 func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusRequest) (*tuskvaultv1.GetStatusResponse, error) {
 	n := census{now: time.Now()}
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
-		return errors.Join(n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
+		var err error
+		n.pauses, err = tx.OpenPauses()
+		return errors.Join(err, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
@@ -160,8 +163,12 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		out = append(out, &tuskvaultv1.StatusNotice{Severity: severity, Message: fmt.Sprintf(format, args...), Hint: hint})
 	}
 	const warning, failure = tuskvaultv1.Severity_SEVERITY_WARNING, tuskvaultv1.Severity_SEVERITY_ERROR
-	if w, ahead := s.deps.Hub.WitnessAhead(); ahead {
-		add(failure, "", "an agent has seen a newer state of the repository (epoch %d, record %d) than the store has: the store was rolled back, or another controller uses it", w.Epoch, w.Number)
+	if len(n.pauses) > 0 {
+		severity := warning // what every rebuild leaves
+		if slices.ContainsFunc(n.pauses, func(p catalog.Pause) bool { return p.Kind != catalog.PauseRebuild }) {
+			severity = failure
+		}
+		add(severity, "tuskctl repo resume-deletion, once you know that the store is what it should be", "deletion is paused: %s", catalog.Reasons(n.pauses))
 	}
 	if lag > lateExport {
 		add(failure, "", "changes of the catalog wait for the store since %s; see the controller's log", lag.Round(time.Second))
@@ -185,9 +192,9 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	if n.agents == 0 {
 		add(warning, "tuskctl agent token create", "no agent has enrolled yet")
 	}
-	if s.deps.Facts.Unlockers != nil {
-		if count, err := s.deps.Facts.Unlockers(ctx); err == nil && count < 2 {
-			add(warning, "copy the key to a place that this host's loss does not touch", "one key alone opens the repository: if it is lost, every snapshot is lost")
+	if s.deps.Facts.Protected != nil {
+		if safe, err := s.deps.Facts.Protected(ctx); err == nil && !safe {
+			add(warning, "tuskctl repo key export, print it, keep it elsewhere, and tuskctl repo key confirm", "one key alone opens the repository: if it is lost, every snapshot is lost")
 		}
 	}
 	if len(n.skewed) > 0 {

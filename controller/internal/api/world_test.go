@@ -25,6 +25,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
@@ -112,7 +113,7 @@ func newWorld(t *testing.T) *world {
 	w.trail = audit.New(w.catalog, log)
 	w.enroll = enroll.New(w.catalog, w.issuer, w.trail, log)
 	w.hub = fleet.NewHub(fleet.Deps{Catalog: w.counted, Jobs: w.jobs, Keys: vault.New(w.repository), Trail: w.trail, Events: w.events,
-		Witness: func() catalog.Witness { return w.witness }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
+		Witness: func() catalog.Witness { return w.witness }, Holds: func(context.Context, catalog.Witness) error { return nil }, Log: log}, fleet.Options{Epoch: 1, Build: catalog.Build{Version: "test", Capability: 1}})
 	w.jobs.hub = w.hub
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
 
@@ -122,7 +123,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks,
+		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks,
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())
 		},

@@ -281,7 +281,7 @@ func TestAFailedTransactionChangesNothing(t *testing.T) {
 		wants(t, err, errs.NotFound, `agent "db1"`)
 		return nil
 	})
-	if _, ok, err := c.NextShipment(t.Context()); ok || err != nil {
+	if _, ok, err := c.NextShipment(t.Context(), false); ok || err != nil {
 		t.Errorf("something to ship: %v, %v", ok, err)
 	}
 }
@@ -466,7 +466,7 @@ func TestPacksLeaveTheOpenOnesWhenIndexed(t *testing.T) {
 		}
 		return nil
 	})
-	if _, ok, err := c.NextShipment(t.Context()); ok || err != nil {
+	if _, ok, err := c.NextShipment(t.Context(), false); ok || err != nil {
 		t.Errorf("packs are exported: %v, %v", ok, err)
 	}
 }

@@ -7,12 +7,33 @@ import (
 
 func toMeta(m Meta) *catalogpb.Meta {
 	return &catalogpb.Meta{Repository: opaque(m.Repository), Epoch: m.Epoch, Counter: m.Counter, Head: toWitness(m.Head),
-		Name: m.Name, Created: stamp(m.Created), IssuingCa: m.IssuingCA}
+		Name: m.Name, Created: stamp(m.Created), IssuingCa: m.IssuingCA,
+		Base: toWitness(m.Base), FullNumber: m.FullNumber, FullTime: stamp(m.FullTime)}
 }
 
 func fromMeta(d *decoder, m *catalogpb.Meta) Meta {
 	return Meta{Repository: d.id("repository", m.GetRepository()), Epoch: m.GetEpoch(), Counter: m.GetCounter(), Head: d.witness(m.GetHead()),
-		Name: m.GetName(), Created: moment(m.GetCreated()), IssuingCA: m.GetIssuingCa()}
+		Name: m.GetName(), Created: moment(m.GetCreated()), IssuingCA: m.GetIssuingCa(),
+		Base: d.witness(m.GetBase()), FullNumber: m.GetFullNumber(), FullTime: moment(m.GetFullTime())}
+}
+
+func toKey(k Key) *catalogpb.Key {
+	return &catalogpb.Key{Id: opaque(k.ID), Name: k.Name, Created: stamp(k.Created), CreatedBy: k.CreatedBy, Sheet: k.Sheet,
+		Confirmation: opaque(k.Confirmation), Confirmed: stamp(k.Confirmed), ConfirmedBy: k.ConfirmedBy}
+}
+
+func fromKey(d *decoder, k *catalogpb.Key) Key {
+	return Key{ID: d.id("id", k.GetId()), Name: k.GetName(), Created: moment(k.GetCreated()), CreatedBy: k.GetCreatedBy(), Sheet: k.GetSheet(),
+		Confirmation: d.hash("confirmation", k.GetConfirmation()), Confirmed: moment(k.GetConfirmed()), ConfirmedBy: k.GetConfirmedBy()}
+}
+
+func toPause(p Pause) *catalogpb.Pause {
+	return &catalogpb.Pause{Kind: string(p.Kind), Reason: p.Reason, Since: stamp(p.Since), Witness: toWitness(p.Witness), Resumed: stamp(p.Resumed), ResumedBy: p.ResumedBy, Subject: p.Subject}
+}
+
+func fromPause(d *decoder, p *catalogpb.Pause) Pause {
+	return Pause{Kind: PauseKind(p.GetKind()), Reason: p.GetReason(), Since: moment(p.GetSince()), Witness: d.witness(p.GetWitness()),
+		Resumed: moment(p.GetResumed()), ResumedBy: p.GetResumedBy(), Subject: p.GetSubject()}
 }
 
 func toTotals(t Totals) *catalogpb.Totals {

@@ -8,9 +8,10 @@
 // and what the file says can never differ by a crash. Package export ships the
 // outbox; a Sync update returns only when its batch is in the store.
 //
-// What is in here and nowhere else is exported (fleet, tokens, operators, jobs,
-// audit); what can be found again in the store or is of the moment is not
-// (packs of unfinished jobs, job logs). The index of chunks is not in here at
+// Every bucket of records is exported but those that are of the moment, or can be
+// found again in the store (packs of unfinished jobs, job logs). What was exported
+// comes back by Import: full records and the log after them, whatever types of
+// records they hold. Indexes are made anew. The index of chunks is not in here at
 // all: see internal/index.
 //
 // The package knows no transport and none of the wire's messages.

@@ -6,11 +6,11 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// OpenWith opens a file as a program would that knows a later version and a step
-// to it from each version since the first. step changes the file from one version to the next.
+// OpenWith opens a file as a program would that knows a later version and steps
+// to it. step changes the file from one version to the next.
 func OpenWith(ctx context.Context, path string, version uint32, step func(from uint32, tx *bbolt.Tx) error) (*Catalog, error) {
-	var steps []migration
-	for v := uint32(1); v < version; v++ {
+	steps := migrations()
+	for v := uint32(SchemaVersion); v < version; v++ {
 		steps = append(steps, migration{from: v, apply: func(tx *bbolt.Tx) error { return step(v, tx) }})
 	}
 	return open(ctx, path, Options{Detached: true}, steps, version)
@@ -18,3 +18,11 @@ func OpenWith(ctx context.Context, path string, version uint32, step func(from u
 
 // Bolt gives the file under a transaction.
 func (tx *Tx) Bolt() *bbolt.Tx { return tx.bolt }
+
+// BucketNames lists every bucket of the file.
+func BucketNames() (names []string) {
+	for _, b := range allBuckets() {
+		names = append(names, string(b))
+	}
+	return names
+}

@@ -127,6 +127,7 @@ func TestAFileOfTheFirstVersionIsReadAndWritten(t *testing.T) {
 func TestMigrationsRunOnceInOrderBehindACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "catalog.db")
 	writeV1(t, path)
+	const first = catalog.SchemaVersion // of those made up here, behind the real ones
 	var ran []uint32
 	broken := errors.New("power cut")
 	step := func(fail uint32) func(uint32, *bbolt.Tx) error {
@@ -138,22 +139,22 @@ func TestMigrationsRunOnceInOrderBehindACopy(t *testing.T) {
 			return tx.Bucket([]byte("meta")).Put(fmt.Appendf(nil, "step %d", from), []byte{1})
 		}
 	}
-	if _, err := catalog.OpenWith(t.Context(), path, 4, step(2)); !errors.Is(err, broken) {
+	if _, err := catalog.OpenWith(t.Context(), path, first+3, step(first+1)); !errors.Is(err, broken) {
 		t.Fatalf("a failed step: %v", err)
 	}
-	c, err := catalog.OpenWith(t.Context(), path, 4, step(0))
+	c, err := catalog.OpenWith(t.Context(), path, first+3, step(0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	view(t, c, func(tx *catalog.Tx) error {
-		for _, from := range []int{1, 2, 3} {
+		for _, from := range []int{first, first + 1, first + 2} {
 			if tx.Bolt().Bucket([]byte("meta")).Get(fmt.Appendf(nil, "step %d", from)) == nil {
 				t.Errorf("step from %d left no trace", from)
 			}
 		}
 		return nil
 	})
-	if err := c.Close(); err != nil || fmt.Sprint(ran) != "[1 2 3]" {
+	if err := c.Close(); err != nil || fmt.Sprint(ran) != fmt.Sprint([]uint32{first, first + 1, first + 2}) {
 		t.Errorf("steps %v, %v", ran, err)
 	}
 	// The copy is the file as it was.
@@ -163,7 +164,7 @@ func TestMigrationsRunOnceInOrderBehindACopy(t *testing.T) {
 	}
 	_ = old.Close()
 	_, err = catalog.Open(t.Context(), path, catalog.Options{})
-	wants(t, err, errs.Unsupported, "newer version (schema 4, this program knows 2)")
+	wants(t, err, errs.Unsupported, fmt.Sprintf("newer version (schema %d, this program knows %d)", first+3, first))
 }
 
 func TestAFileThatIsNoCatalogIsRefusedWithItsReason(t *testing.T) {

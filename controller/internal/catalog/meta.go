@@ -30,3 +30,9 @@ func (tx *Tx) Totals() (Totals, error) {
 	}
 	return get(tx, bucketMeta, []byte(keyTotals), "catalog totals", fromTotals)
 }
+
+// Counts tells how many agents, instances and jobs there are.
+func (tx *Tx) Counts() (agents, instances, jobs int) {
+	n := func(b bucket) int { return tx.bucket(b).Stats().KeyN }
+	return n(bucketAgents), n(bucketInstances), n(bucketJobs)
+}

@@ -43,7 +43,7 @@ func TestChangesAreShippedInOrderWithWhatTheyChanged(t *testing.T) {
 	if err := c.Update(t.Context(), catalog.Local, putAgent("local")); err != nil {
 		t.Fatal(err)
 	}
-	s, ok, err := c.NextShipment(t.Context())
+	s, ok, err := c.NextShipment(t.Context(), false)
 	if err != nil || !ok || s.Synchronous {
 		t.Fatalf("shipment %+v, %v, %v", s, ok, err)
 	}
@@ -62,7 +62,7 @@ func TestChangesAreShippedInOrderWithWhatTheyChanged(t *testing.T) {
 	if err := c.Shipped(t.Context(), s, catalog.Witness{Epoch: 2, Number: 9}); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := c.NextShipment(t.Context()); ok || err != nil {
+	if _, ok, err := c.NextShipment(t.Context(), false); ok || err != nil {
 		t.Errorf("shipped twice: %v, %v", ok, err)
 	}
 	if age, _, err := c.Waiting(t.Context()); age != 0 || err != nil || c.Head().Number != 9 {
@@ -79,7 +79,7 @@ func TestAShipmentIsTheSameAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	update(t, c, putAgent("db1"))
-	first, _, err := c.NextShipment(t.Context())
+	first, _, err := c.NextShipment(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +92,14 @@ func TestAShipmentIsTheSameAfterACrash(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	update(t, c, putAgent("db3"))
-	again, ok, err := c.NextShipment(t.Context())
+	again, ok, err := c.NextShipment(t.Context(), false)
 	if err != nil || !ok || !bytes.Equal(again.Payload, first.Payload) || again.Through != 1 {
 		t.Fatalf("shipment through %d, %v, %v", again.Through, ok, err)
 	}
 	if err := c.Shipped(t.Context(), again, catalog.Witness{Number: 1}); err != nil {
 		t.Fatal(err)
 	}
-	rest, _, err := c.NextShipment(t.Context())
+	rest, _, err := c.NextShipment(t.Context(), false)
 	if err != nil || len(batches(t, rest)) != 2 || rest.Through != 3 {
 		t.Errorf("the rest: through %d, %v", rest.Through, err)
 	}
@@ -115,7 +115,7 @@ func TestALargeOutboxIsShippedInBoundedPieces(t *testing.T) {
 	}
 	pieces := 0
 	for {
-		s, ok, err := c.NextShipment(t.Context())
+		s, ok, err := c.NextShipment(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestASynchronousChangeWaitsForTheStore(t *testing.T) {
 		if _, synchronous, err := c.Waiting(t.Context()); !synchronous || err != nil {
 			t.Errorf("nobody waits: %v", err)
 		}
-		s, ok, err := c.NextShipment(t.Context())
+		s, ok, err := c.NextShipment(t.Context(), false)
 		if err != nil || !ok || !s.Synchronous {
 			t.Fatalf("shipment %+v, %v, %v", s, ok, err)
 		}

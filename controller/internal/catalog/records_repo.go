@@ -23,6 +23,63 @@ type Meta struct {
 	Created time.Time
 	// IssuingCA is the sealed bundle of the issuing certificate authority of this epoch.
 	IssuingCA []byte
+	// Base is the newest record of the log when this catalog's reign began: what
+	// earlier epochs wrote beyond it is not in this catalog. Zero for the first one.
+	Base Witness
+	// FullNumber is the number of the newest full record that this catalog wrote,
+	// FullTime when.
+	FullNumber uint64
+	FullTime   time.Time
+}
+
+// Key is what is known of a way to open the repository. That it exists, and of
+// which kind it is, the store says.
+type Key struct {
+	// ID of the key object, Name for people.
+	ID   repo.ID
+	Name string
+	// Created is when it was added, CreatedBy by whom.
+	Created   time.Time
+	CreatedBy string
+	// Sheet tells that it is on a recovery sheet, Confirmation is the SHA-256 of the
+	// word that confirms that the sheet exists.
+	Sheet        bool
+	Confirmation [32]byte
+	// Confirmed is when somebody gave that word, zero when nobody has; ConfirmedBy is who.
+	Confirmed   time.Time
+	ConfirmedBy string
+}
+
+// PauseKind names a reason for which nothing may be deleted from the store. It
+// is stored, and with the subject the record's key.
+type PauseKind string
+
+// The kinds of pauses.
+const (
+	// PauseRebuild: the catalog was made again from the store.
+	PauseRebuild PauseKind = "rebuild"
+	// PauseLogDamaged: the catalog log had holes or damage when it was read.
+	PauseLogDamaged PauseKind = "log-damaged"
+	// PauseRolledBack: somebody has seen a newer state of the store than it has.
+	PauseRolledBack PauseKind = "rolled-back"
+)
+
+// Pause is a reason for which nothing may be deleted from the store, until a
+// person has decided.
+type Pause struct {
+	// Kind of the reason, Reason for people, Since when.
+	Kind   PauseKind
+	Reason string
+	Since  time.Time
+	// Subject is who found it, where several can: what one agent made up, and a person
+	// has decided about, must not hide what another one sees.
+	Subject string
+	// Witness is what was seen and is not in the store's log; zero for other kinds.
+	Witness Witness
+	// Resumed is when a person decided that deletion may go on, zero when nobody
+	// has; ResumedBy is who.
+	Resumed   time.Time
+	ResumedBy string
 }
 
 // Snapshot is the record of a snapshot that exists in the store.

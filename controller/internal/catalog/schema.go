@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -16,7 +17,7 @@ import (
 // SchemaVersion is the version of the file's layout that this program writes.
 // A file of an older version is migrated forward when it is opened, one of a
 // newer version is refused.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 // bucket names a bucket of the file. Names are stored, and are part of the
 // catalog log: never reuse one for something else.
@@ -38,6 +39,8 @@ const (
 	bucketAudit     bucket = "audit"     // number
 	bucketDrills    bucket = "drills"    // snapshot id, job id
 	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
+	bucketPauses    bucket = "pauses"    // kind "/" subject
+	bucketKeys      bucket = "keys"      // key id
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -53,25 +56,36 @@ const (
 	indexPacksOpen         bucket = "packs.open"         // state, job id, pack id: those not indexed
 )
 
-// allBuckets lists every bucket of SchemaVersion.
-func allBuckets() []bucket {
+// recordBuckets lists the buckets of records of SchemaVersion, in the order in
+// which a full record holds them.
+func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketOutbox, bucketShipping, bucketDrills, bucketReports,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketOutbox, bucketShipping,
+	}
+}
+
+// indexBuckets lists the indexes of SchemaVersion; reindex makes each of them.
+func indexBuckets() []bucket {
+	return []bucket{
 		indexAgentNames, indexTokenTimes, indexInstanceNames, indexJobTimes, indexJobStates, indexJobInstances,
 		indexSnapshotTimes, indexSnapshotInstances, indexPacksOpen,
 	}
 }
 
-// exported tells whether changes of the bucket go to the catalog log. Snapshots
-// and packs say the same in the store by themselves, and job logs are too much.
+// allBuckets lists every bucket of SchemaVersion.
+func allBuckets() []bucket { return append(recordBuckets(), indexBuckets()...) }
+
+// exported tells whether changes of the bucket go to the catalog log: those of
+// every bucket of records but the few that are of the moment (packs of jobs under
+// way), too much (job logs), or about this file itself. A record of a new type
+// is therefore exported, and comes back in a rebuild, unless it is listed here.
 func (b bucket) exported() bool {
 	switch b {
-	case bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs, bucketAttempts, bucketAudit,
-		bucketDrills, bucketReports:
-		return true
+	case bucketMeta, bucketLogs, bucketPacks, bucketOutbox, bucketShipping:
+		return false
 	}
-	return false
+	return slices.Contains(recordBuckets(), b)
 }
 
 const (
@@ -95,17 +109,21 @@ type migration struct {
 // migrations lists one step a version from 1 on, oldest first.
 func migrations() []migration {
 	return []migration{
-		{from: 1, apply: func(tx *bbolt.Tx) error { return addBuckets(tx, bucketDrills, bucketReports) }},
+		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
+		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
 	}
 }
 
-func addBuckets(tx *bbolt.Tx, names ...bucket) error {
-	for _, name := range names {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return err
+// addBuckets is the step to a version that has more buckets.
+func addBuckets(names ...bucket) func(*bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		for _, name := range names {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 func readSchema(tx *bbolt.Tx) (uint32, error) {

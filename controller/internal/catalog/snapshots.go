@@ -50,6 +50,25 @@ func (tx *Tx) PutSnapshot(s Snapshot) error {
 	return tx.put(bucketSnapshots, s.ID[:], toSnapshot(s))
 }
 
+// DeleteSnapshot removes the record of a snapshot that is not in the store any
+// more; one that does not exist is NotFound.
+func (tx *Tx) DeleteSnapshot(id repo.JobID) error {
+	old, err := tx.Snapshot(id)
+	if err != nil {
+		return err
+	}
+	totals, err := tx.Totals()
+	if err != nil {
+		return err
+	}
+	err = errors.Join(tx.move(indexSnapshotTimes, snapshotTimeKey(old), nil), tx.move(indexSnapshotInstances, snapshotInstanceKey(old), nil),
+		tx.put(bucketMeta, []byte(keyTotals), toTotals(totals.less(old))))
+	if err != nil {
+		return err
+	}
+	return tx.delete(bucketSnapshots, id[:])
+}
+
 func (t Totals) with(s Snapshot) Totals {
 	return Totals{Snapshots: t.Snapshots + 1, PlainBytes: t.PlainBytes + s.PlainBytes, StoredBytes: t.StoredBytes + s.StoredBytes}
 }

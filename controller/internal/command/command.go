@@ -17,6 +17,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/logging"
+	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/version"
 )
 
@@ -80,7 +81,7 @@ func (p *program) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.WrongUsage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(p.initCmd(), p.runCmd(), p.adminContextCmd(), &cobra.Command{Use: "version", Short: "Show the version", Args: unknown,
+	root.AddCommand(p.initCmd(), p.runCmd(), p.rebuildCmd(), p.adminContextCmd(), &cobra.Command{Use: "version", Short: "Show the version", Args: unknown,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(p.Stdout, "tuskvault-controller", version.Get())
 			return err
@@ -182,5 +183,10 @@ func (p *program) serve(ctx context.Context, cfg controller.Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(controller.New(cfg, l).Run(ctx), l.Close())
+	err = controller.New(cfg, l).Run(ctx)
+	if conflict := new(repo.LogConflict); errors.As(err, &conflict) {
+		err = exit.Hint(err, "this controller has stopped and writes nothing more; if it is the right one, stop the other and make this one again: "+
+			"tuskvault-controller rebuild, in a new state folder")
+	}
+	return errors.Join(err, l.Close())
 }

@@ -92,7 +92,10 @@ func finished(cfg controller.Config) error {
 	if _, err := os.Stat(controller.DecisionsFile(cfg.StateDir)); err == nil {
 		return nil
 	}
-	return exit.Hint(fmt.Errorf("start in %s: there is no %s, init was not run here or did not finish: %w",
-		cfg.StateDir, filepath.Base(controller.DecisionsFile(cfg.StateDir)), errs.NotFound),
+	missing := filepath.Base(controller.DecisionsFile(cfg.StateDir))
+	if _, err := os.Stat(controller.RebuildingFile(cfg.StateDir)); err == nil {
+		return exit.Hint(fmt.Errorf("start in %s: there is no %s, a rebuild here did not finish: %w", cfg.StateDir, missing, errs.NotFound), "run the same rebuild again")
+	}
+	return exit.Hint(fmt.Errorf("start in %s: there is no %s, init was not run here or did not finish: %w", cfg.StateDir, missing, errs.NotFound),
 		"run: tuskvault-controller init --state-dir "+cfg.StateDir+" --store URL")
 }

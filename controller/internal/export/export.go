@@ -2,8 +2,9 @@
 // the store, record by record, in order.
 //
 // It decides only when: a synchronous change at once, the rest gathered for up
-// to AsyncDelay. What a record holds, and that it is the same after a crash, is
-// the catalog's; that nobody else writes the log is repo.Log's.
+// to AsyncDelay, a full record now and then. What a record holds, and that it is
+// the same after a crash, is the catalog's; that nobody else writes the log is
+// repo.Log's.
 package export
 
 import (
@@ -29,18 +30,29 @@ const (
 	lastPause  = 30 * time.Second
 )
 
+// watchEpochs is how often a controller that ships nothing looks whether another
+// one has claimed a higher epoch.
+const watchEpochs = 30 * time.Second
+
 // Catalog is what is shipped. *catalog.Catalog implements it.
 type Catalog interface {
 	Changed() <-chan struct{}
-	NextShipment(ctx context.Context) (catalog.Shipment, bool, error)
+	NextShipment(ctx context.Context, full bool) (catalog.Shipment, bool, error)
 	Shipped(ctx context.Context, s catalog.Shipment, head catalog.Witness) error
 	Waiting(ctx context.Context) (age time.Duration, synchronous bool, err error)
 	StopWriting(cause error)
+	LastFull(ctx context.Context) (number uint64, at time.Time, err error)
+	FullPut(ctx context.Context, number uint64) error
+	Head() catalog.Witness
+	View(ctx context.Context, fn func(*catalog.Tx) error) error
 }
 
 // Log is where it goes. *repo.Log implements it.
 type Log interface {
 	Append(ctx context.Context, class repo.LogClass, payload []byte) (repo.Witness, error)
+	PutFull(ctx context.Context, at repo.Witness, payload []byte) error
+	Reigning(ctx context.Context) error
+	DropOld(ctx context.Context, before time.Time) (dropped int, err error)
 }
 
 // Exporter ships the outbox.
@@ -55,6 +67,9 @@ type Exporter struct {
 		through uint64
 		head    catalog.Witness
 	}
+	// fullAfter is the earliest time of the next full record, watched when the
+	// epochs were looked at last, dropped when old records were. Only Run uses them.
+	fullAfter, watched, dropped time.Time
 }
 
 // New makes an exporter; Run gives it life.
@@ -69,6 +84,9 @@ func (e *Exporter) Run(ctx context.Context) error {
 	pause := firstPause
 	for {
 		err := e.shipAll(ctx)
+		if err == nil {
+			err = e.watch(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return e.last(ctx)
@@ -97,10 +115,39 @@ func (e *Exporter) last(ctx context.Context) error {
 	return nil
 }
 
+// Ship ships what is in the outbox now, for a program that does not run: init's
+// and rebuild's.
+func (e *Exporter) Ship(ctx context.Context) error {
+	if err := e.shipAll(ctx); err != nil {
+		return fmt.Errorf("export the catalog: %w", err)
+	}
+	return nil
+}
+
+// watch looks whether another controller has claimed a higher epoch: one that
+// has nothing to write would not notice otherwise. A store that does not answer
+// is no reason to stop.
+func (e *Exporter) watch(ctx context.Context) error {
+	if time.Since(e.watched) < watchEpochs {
+		return nil
+	}
+	e.watched = time.Now()
+	err := e.log.Reigning(ctx)
+	if err != nil && !errors.Is(err, errs.Conflict) {
+		e.logger.Warn("epochs not looked at, will try again", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
 // shipAll ships until the outbox is empty.
 func (e *Exporter) shipAll(ctx context.Context) error {
 	for {
-		s, ok, err := e.catalog.NextShipment(ctx)
+		full, err := e.fullDue(ctx)
+		if err != nil {
+			return err
+		}
+		s, ok, err := e.catalog.NextShipment(ctx, full)
 		if err != nil || !ok {
 			return err
 		}
@@ -109,6 +156,9 @@ func (e *Exporter) shipAll(ctx context.Context) error {
 			return err
 		}
 		if err := e.catalog.Shipped(ctx, s, head); err != nil {
+			return err
+		}
+		if err := e.full(ctx, s, head); err != nil {
 			return err
 		}
 	}
@@ -132,16 +182,17 @@ func (e *Exporter) append(ctx context.Context, s catalog.Shipment) (catalog.Witn
 	return e.put.head, nil
 }
 
-// gather returns when something is to be shipped: at once when somebody waits
-// for it, else when the oldest change is AsyncDelay old.
+// gather returns when something is to be shipped (at once when somebody waits
+// for it, else when the oldest change is AsyncDelay old), and when the epochs are
+// to be looked at.
 func (e *Exporter) gather(ctx context.Context) {
 	for ctx.Err() == nil {
 		age, synchronous, err := e.catalog.Waiting(ctx)
-		if err != nil || synchronous || age >= AsyncDelay {
+		if err != nil || synchronous || age >= AsyncDelay || time.Since(e.watched) >= watchEpochs {
 			return
 		}
 		if age == 0 {
-			wait(ctx, time.Minute, e.catalog.Changed())
+			wait(ctx, watchEpochs, e.catalog.Changed())
 		} else {
 			wait(ctx, AsyncDelay-age, e.catalog.Changed())
 		}

@@ -107,7 +107,7 @@ func (w *world) put(class catalog.Class, name string) error {
 func (w *world) inStore() (names []string) {
 	w.t.Helper()
 	var last uint64
-	_, err := w.repository.ReplayLog(w.t.Context(), func(r *repo.LogRecord) error {
+	_, err := w.repository.ReplayLogAfter(w.t.Context(), repo.Witness{Repository: w.repository.ID()}, func(r *repo.LogRecord) error {
 		m := &catalogpb.LogRecord{}
 		if err := proto.Unmarshal(r.Payload, m); err != nil {
 			return err

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -134,33 +132,4 @@ func (s *session) storeAgent(ctx context.Context, hello *Hello) error {
 		a.Witness = hello.Witness
 		return tx.PutAgent(a)
 	})
-}
-
-// checkWitness compares what the agent last saw of the repository with what is
-// there. An agent that has seen more proves that the store was rolled back, or
-// that another controller has taken over; people must know.
-func (s *session) checkWitness(ctx context.Context, seen catalog.Witness) {
-	own := s.hub.deps.Witness()
-	if seen.Repository != own.Repository || seen.Repository.IsZero() {
-		return
-	}
-	ahead := seen.Epoch > own.Epoch || seen.Epoch == own.Epoch && seen.Number > own.Number ||
-		seen.Epoch == own.Epoch && seen.Number == own.Number && seen.Hash != own.Hash
-	if !ahead {
-		return
-	}
-	s.hub.mu.Lock()
-	first := s.hub.ahead == catalog.Witness{}
-	if prev := s.hub.ahead; first || seen.Epoch > prev.Epoch || seen.Epoch == prev.Epoch && seen.Number > prev.Number {
-		s.hub.ahead = seen
-	}
-	s.hub.mu.Unlock()
-	s.log.Error("agent has seen a newer state of the repository than the store has",
-		zap.Uint64("seen_epoch", seen.Epoch), zap.Uint64("seen_log_number", seen.Number),
-		zap.Uint64("epoch", own.Epoch), zap.Uint64("log_number", own.Number))
-	if first {
-		s.hub.deps.Trail.Refuse(ctx, catalog.AuditRecord{Actor: "agent/" + s.peer.Name, Address: s.peer.Address,
-			Action: "repository.witness", Object: "repository " + seen.Repository.String(), Outcome: errs.Conflict.Error(),
-			Detail: fmt.Sprintf("the agent has seen epoch %d record %d, the store has epoch %d record %d", seen.Epoch, seen.Number, own.Epoch, own.Number)})
-	}
 }

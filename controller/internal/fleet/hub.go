@@ -87,7 +87,13 @@ type Deps struct {
 	Events  Publisher
 	// Witness gives the newest state of the repository.
 	Witness func() catalog.Witness
-	Log     *zap.Logger
+	// Base is the newest record of the log when this controller's reign began; zero
+	// for the first one.
+	Base catalog.Witness
+	// Holds tells whether the store's log holds what a witness saw: Conflict when it
+	// has something else in its place. It reads one record.
+	Holds func(ctx context.Context, w catalog.Witness) error
+	Log   *zap.Logger
 }
 
 // Hub holds the live sessions. It implements job.Dispatcher. Its methods may be
@@ -102,7 +108,6 @@ type Hub struct {
 	sessions map[repo.AgentID]*session
 	seen     map[repo.AgentID]*presence // agents seen since the last flush, or online
 	budgets  map[repo.AgentID]*budgets  // what agents may still make the catalog write
-	ahead    catalog.Witness            // newest witness that was ahead of the store; zero when none
 	serving  sync.WaitGroup             // calls of Serve
 }
 
@@ -182,15 +187,6 @@ func (h *Hub) Presence(agent repo.AgentID) Presence {
 		p.LastSeen, p.ClockSkew = s.at, s.skew
 	}
 	return p
-}
-
-// WitnessAhead gives the newest state of the repository that an agent has seen
-// and the store does not have, which proves that the store was rolled back or
-// that another controller reigns; false when there is none.
-func (h *Hub) WitnessAhead() (catalog.Witness, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ahead, h.ahead != catalog.Witness{}
 }
 
 // End cuts the agent's session, if it has one; cause is what the agent is told.

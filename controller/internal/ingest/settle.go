@@ -81,10 +81,6 @@ func (s *Server) settle(ctx context.Context, c Committing, outcome repo.Outcome)
 
 // Describe reads a snapshot from the store and tells what the catalog keeps of it.
 func (s *Server) Describe(ctx context.Context, c Committing) (Snapshot, error) {
-	d, err := s.domain(ctx, c.Domain)
-	if err != nil {
-		return Snapshot{}, err
-	}
 	packs, err := s.o.Journal.PacksOf(ctx, c.Job)
 	if err != nil {
 		return Snapshot{}, err
@@ -93,28 +89,44 @@ func (s *Server) Describe(ctx context.Context, c Committing) (Snapshot, error) {
 		return Snapshot{}, context.Cause(ctx)
 	}
 	defer s.decoding.Release(1)
-	object, raw, err := s.o.Repository.ReadSnapshotObject(ctx, c.Instance, c.Job)
+	snap, err := Describe(ctx, s.o.Repository, c.Instance, c.Job)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if object.Header.Domain != c.Domain {
-		return Snapshot{}, fmt.Errorf("snapshot %s: is of domain %s, not %s: %w", c.Job, object.Header.Domain, c.Domain, errs.Corrupt)
+	if snap.Domain != c.Domain {
+		return Snapshot{}, fmt.Errorf("snapshot %s: is of domain %s, not %s: %w", c.Job, snap.Domain, c.Domain, errs.Corrupt)
 	}
-	refs, err := object.OpenReferences(d.keys.Refs())
+	for _, p := range packs {
+		snap.StoredBytes += p.Size
+		snap.NewChunks += int64(p.Chunks)
+	}
+	return snap, nil
+}
+
+// Describe reads a snapshot from the store, verifies it and tells what can be
+// known from its object alone: all but what it added to the store. It may take a
+// gigabyte of memory; callers bound how many run at once.
+func Describe(ctx context.Context, r *repo.Repository, instance repo.InstanceID, job repo.JobID) (Snapshot, error) {
+	object, raw, err := r.ReadSnapshotObject(ctx, instance, job)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	content, err := object.OpenContent(d.keys.Seal(object.Header.SealEpoch), refs)
+	d, err := r.Domain(ctx, object.Header.Domain)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	keys := d.Keys()
+	refs, err := object.OpenReferences(keys.Refs())
+	if err != nil {
+		return Snapshot{}, err
+	}
+	content, err := object.OpenContent(keys.Seal(object.Header.SealEpoch), refs)
 	if err != nil {
 		return Snapshot{}, err
 	}
 	snap := facts(object, refs, content)
 	snap.Object, snap.Size = sha256.Sum256(raw), int64(len(raw))
 	snap.SealEpoch = max(d.SealEpoch(), object.Header.SealEpoch)
-	for _, p := range packs {
-		snap.StoredBytes += p.Size
-		snap.NewChunks += int64(p.Chunks)
-	}
 	return snap, nil
 }
 

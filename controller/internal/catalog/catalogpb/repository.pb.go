@@ -160,7 +160,13 @@ type Meta struct {
 	// When the catalog was made.
 	Created *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created,proto3" json:"created,omitempty"`
 	// Sealed bundle of the issuing certificate authority.
-	IssuingCa     []byte `protobuf:"bytes,7,opt,name=issuing_ca,json=issuingCa,proto3" json:"issuing_ca,omitempty"`
+	IssuingCa []byte `protobuf:"bytes,7,opt,name=issuing_ca,json=issuingCa,proto3" json:"issuing_ca,omitempty"`
+	// Newest record of the log when this catalog's reign began; nothing for the first.
+	Base *Witness `protobuf:"bytes,8,opt,name=base,proto3" json:"base,omitempty"`
+	// Number of the newest full record written by this catalog.
+	FullNumber uint64 `protobuf:"varint,9,opt,name=full_number,json=fullNumber,proto3" json:"full_number,omitempty"`
+	// When it was written.
+	FullTime      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=full_time,json=fullTime,proto3" json:"full_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,6 +250,236 @@ func (x *Meta) GetIssuingCa() []byte {
 	return nil
 }
 
+func (x *Meta) GetBase() *Witness {
+	if x != nil {
+		return x.Base
+	}
+	return nil
+}
+
+func (x *Meta) GetFullNumber() uint64 {
+	if x != nil {
+		return x.FullNumber
+	}
+	return 0
+}
+
+func (x *Meta) GetFullTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FullTime
+	}
+	return nil
+}
+
+// Key is what is known of a way to open the repository; that it exists, the store says.
+type Key struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the key object, 16 bytes.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// For people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was added.
+	Created *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
+	// Identity that added it.
+	CreatedBy string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Whether it is on a recovery sheet.
+	Sheet bool `protobuf:"varint,5,opt,name=sheet,proto3" json:"sheet,omitempty"`
+	// SHA-256 of the word that confirms the sheet.
+	Confirmation []byte `protobuf:"bytes,6,opt,name=confirmation,proto3" json:"confirmation,omitempty"`
+	// When somebody gave that word.
+	Confirmed *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Identity that gave it.
+	ConfirmedBy   string `protobuf:"bytes,8,opt,name=confirmed_by,json=confirmedBy,proto3" json:"confirmed_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Key) Reset() {
+	*x = Key{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Key) ProtoMessage() {}
+
+func (x *Key) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Key.ProtoReflect.Descriptor instead.
+func (*Key) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Key) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Key) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Key) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Key) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Key) GetSheet() bool {
+	if x != nil {
+		return x.Sheet
+	}
+	return false
+}
+
+func (x *Key) GetConfirmation() []byte {
+	if x != nil {
+		return x.Confirmation
+	}
+	return nil
+}
+
+func (x *Key) GetConfirmed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *Key) GetConfirmedBy() string {
+	if x != nil {
+		return x.ConfirmedBy
+	}
+	return ""
+}
+
+// Pause is a reason for which nothing may be deleted from the store.
+type Pause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened, for example "rebuild"; with the subject the record's key.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The same for people.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was found.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// What somebody has seen that the store's log does not hold.
+	Witness *Witness `protobuf:"bytes,4,opt,name=witness,proto3" json:"witness,omitempty"`
+	// When a person decided that deletion may go on.
+	Resumed *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	// Identity that decided.
+	ResumedBy string `protobuf:"bytes,6,opt,name=resumed_by,json=resumedBy,proto3" json:"resumed_by,omitempty"`
+	// Who found it, for example an agent's name, where several can.
+	Subject       string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Pause) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Pause) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Pause) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Pause) GetWitness() *Witness {
+	if x != nil {
+		return x.Witness
+	}
+	return nil
+}
+
+func (x *Pause) GetResumed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Resumed
+	}
+	return nil
+}
+
+func (x *Pause) GetResumedBy() string {
+	if x != nil {
+		return x.ResumedBy
+	}
+	return ""
+}
+
+func (x *Pause) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
 // Totals are sums over all records, kept with each change.
 type Totals struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -259,7 +495,7 @@ type Totals struct {
 
 func (x *Totals) Reset() {
 	*x = Totals{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +507,7 @@ func (x *Totals) String() string {
 func (*Totals) ProtoMessage() {}
 
 func (x *Totals) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[1]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +520,7 @@ func (x *Totals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Totals.ProtoReflect.Descriptor instead.
 func (*Totals) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Totals) GetSnapshots() int64 {
@@ -359,7 +595,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +607,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[2]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +620,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Snapshot) GetId() []byte {
@@ -561,7 +797,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +809,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[3]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +822,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pack) GetId() []byte {
@@ -681,7 +917,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +929,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[4]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +942,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuditRecord) GetNumber() uint64 {
@@ -796,7 +1032,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1044,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1057,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetBucket() string {
@@ -869,7 +1105,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1117,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1130,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -938,7 +1174,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1186,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1199,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogRecord) GetSchema() uint32 {
@@ -996,7 +1232,7 @@ type Shipment struct {
 
 func (x *Shipment) Reset() {
 	*x = Shipment{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1244,7 @@ func (x *Shipment) String() string {
 func (*Shipment) ProtoMessage() {}
 
 func (x *Shipment) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1257,7 @@ func (x *Shipment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipment.ProtoReflect.Descriptor instead.
 func (*Shipment) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Shipment) GetThrough() uint64 {
@@ -1098,7 +1334,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1346,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1359,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Check) GetId() []byte {
@@ -1303,7 +1539,7 @@ type CheckFinding struct {
 
 func (x *CheckFinding) Reset() {
 	*x = CheckFinding{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1551,7 @@ func (x *CheckFinding) String() string {
 func (*CheckFinding) ProtoMessage() {}
 
 func (x *CheckFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1564,7 @@ func (x *CheckFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckFinding.ProtoReflect.Descriptor instead.
 func (*CheckFinding) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckFinding) GetObject() string {
@@ -1397,7 +1633,7 @@ type CheckEffect struct {
 
 func (x *CheckEffect) Reset() {
 	*x = CheckEffect{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1645,7 @@ func (x *CheckEffect) String() string {
 func (*CheckEffect) ProtoMessage() {}
 
 func (x *CheckEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1658,7 @@ func (x *CheckEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEffect.ProtoReflect.Descriptor instead.
 func (*CheckEffect) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckEffect) GetSnapshot() []byte {
@@ -1470,7 +1706,7 @@ type HurtSnapshot struct {
 
 func (x *HurtSnapshot) Reset() {
 	*x = HurtSnapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1718,7 @@ func (x *HurtSnapshot) String() string {
 func (*HurtSnapshot) ProtoMessage() {}
 
 func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1731,7 @@ func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HurtSnapshot.ProtoReflect.Descriptor instead.
 func (*HurtSnapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HurtSnapshot) GetSnapshot() []byte {
@@ -1553,7 +1789,7 @@ type Scrub struct {
 
 func (x *Scrub) Reset() {
 	*x = Scrub{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1801,7 @@ func (x *Scrub) String() string {
 func (*Scrub) ProtoMessage() {}
 
 func (x *Scrub) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1814,7 @@ func (x *Scrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
 func (*Scrub) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Scrub) GetDomain() []byte {
@@ -1663,7 +1899,7 @@ type DamagedPack struct {
 
 func (x *DamagedPack) Reset() {
 	*x = DamagedPack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1911,7 @@ func (x *DamagedPack) String() string {
 func (*DamagedPack) ProtoMessage() {}
 
 func (x *DamagedPack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1924,7 @@ func (x *DamagedPack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedPack.ProtoReflect.Descriptor instead.
 func (*DamagedPack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DamagedPack) GetDomain() []byte {
@@ -1739,7 +1975,7 @@ type DamagedFrame struct {
 
 func (x *DamagedFrame) Reset() {
 	*x = DamagedFrame{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1987,7 @@ func (x *DamagedFrame) String() string {
 func (*DamagedFrame) ProtoMessage() {}
 
 func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2000,7 @@ func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedFrame.ProtoReflect.Descriptor instead.
 func (*DamagedFrame) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DamagedFrame) GetName() []byte {
@@ -1785,7 +2021,7 @@ var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"%tuskvault/catalog/v1/repository.proto\x12\x14tuskvault.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tuskvault/catalog/v1/fleet.proto\x1a\x1etuskvault/catalog/v1/job.proto\"\xf2\x01\n" +
+	"%tuskvault/catalog/v1/repository.proto\x12\x14tuskvault.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tuskvault/catalog/v1/fleet.proto\x1a\x1etuskvault/catalog/v1/job.proto\"\xff\x02\n" +
 	"\x04Meta\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\fR\n" +
@@ -1796,7 +2032,31 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1d\n" +
 	"\n" +
-	"issuing_ca\x18\a \x01(\fR\tissuingCa\"j\n" +
+	"issuing_ca\x18\a \x01(\fR\tissuingCa\x121\n" +
+	"\x04base\x18\b \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\x04base\x12\x1f\n" +
+	"\vfull_number\x18\t \x01(\x04R\n" +
+	"fullNumber\x127\n" +
+	"\tfull_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\x95\x02\n" +
+	"\x03Key\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
+	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x04 \x01(\tR\tcreatedBy\x12\x14\n" +
+	"\x05sheet\x18\x05 \x01(\bR\x05sheet\x12\"\n" +
+	"\fconfirmation\x18\x06 \x01(\fR\fconfirmation\x128\n" +
+	"\tconfirmed\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12!\n" +
+	"\fconfirmed_by\x18\b \x01(\tR\vconfirmedBy\"\x8d\x02\n" +
+	"\x05Pause\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
+	"\awitness\x18\x04 \x01(\v2\x1d.tuskvault.catalog.v1.WitnessR\awitness\x124\n" +
+	"\aresumed\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aresumed\x12\x1d\n" +
+	"\n" +
+	"resumed_by\x18\x06 \x01(\tR\tresumedBy\x12\x18\n" +
+	"\asubject\x18\a \x01(\tR\asubject\"j\n" +
 	"\x06Totals\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x1f\n" +
 	"\vplain_bytes\x18\x02 \x01(\x03R\n" +
@@ -1960,59 +2220,68 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
 	(*Meta)(nil),                  // 2: tuskvault.catalog.v1.Meta
-	(*Totals)(nil),                // 3: tuskvault.catalog.v1.Totals
-	(*Snapshot)(nil),              // 4: tuskvault.catalog.v1.Snapshot
-	(*Pack)(nil),                  // 5: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 6: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 7: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 8: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 9: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 10: tuskvault.catalog.v1.Shipment
-	(*Check)(nil),                 // 11: tuskvault.catalog.v1.Check
-	(*CheckFinding)(nil),          // 12: tuskvault.catalog.v1.CheckFinding
-	(*CheckEffect)(nil),           // 13: tuskvault.catalog.v1.CheckEffect
-	(*HurtSnapshot)(nil),          // 14: tuskvault.catalog.v1.HurtSnapshot
-	(*Scrub)(nil),                 // 15: tuskvault.catalog.v1.Scrub
-	(*DamagedPack)(nil),           // 16: tuskvault.catalog.v1.DamagedPack
-	(*DamagedFrame)(nil),          // 17: tuskvault.catalog.v1.DamagedFrame
-	(*Witness)(nil),               // 18: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 20: tuskvault.catalog.v1.Fence
+	(*Key)(nil),                   // 3: tuskvault.catalog.v1.Key
+	(*Pause)(nil),                 // 4: tuskvault.catalog.v1.Pause
+	(*Totals)(nil),                // 5: tuskvault.catalog.v1.Totals
+	(*Snapshot)(nil),              // 6: tuskvault.catalog.v1.Snapshot
+	(*Pack)(nil),                  // 7: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 8: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 9: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 10: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 11: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 12: tuskvault.catalog.v1.Shipment
+	(*Check)(nil),                 // 13: tuskvault.catalog.v1.Check
+	(*CheckFinding)(nil),          // 14: tuskvault.catalog.v1.CheckFinding
+	(*CheckEffect)(nil),           // 15: tuskvault.catalog.v1.CheckEffect
+	(*HurtSnapshot)(nil),          // 16: tuskvault.catalog.v1.HurtSnapshot
+	(*Scrub)(nil),                 // 17: tuskvault.catalog.v1.Scrub
+	(*DamagedPack)(nil),           // 18: tuskvault.catalog.v1.DamagedPack
+	(*DamagedFrame)(nil),          // 19: tuskvault.catalog.v1.DamagedFrame
+	(*Witness)(nil),               // 20: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 22: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	18, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	19, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	20, // 2: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	19, // 3: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	19, // 4: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	20, // 5: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
-	0,  // 6: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	19, // 7: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	19, // 8: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	19, // 9: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	7,  // 10: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	8,  // 11: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	1,  // 12: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	19, // 13: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	19, // 14: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
-	12, // 15: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
-	14, // 16: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
-	13, // 17: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	19, // 18: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	19, // 19: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	19, // 20: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
-	17, // 21: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	19, // 22: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	20, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	21, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	20, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	21, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	21, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	21, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	21, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	20, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	21, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	22, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	21, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	21, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	22, // 12: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	0,  // 13: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
+	21, // 14: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	21, // 15: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	21, // 16: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	9,  // 17: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	10, // 18: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	1,  // 19: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
+	21, // 20: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	21, // 21: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	14, // 22: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
+	16, // 23: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
+	15, // 24: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
+	21, // 25: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	21, // 26: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	21, // 27: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	19, // 28: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
+	21, // 29: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -2028,7 +2297,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,94 @@
+package command
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/tuskvault/tuskvault/controller"
+	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/exit"
+)
+
+func (p *program) rebuildCmd() *cobra.Command {
+	var f flags
+	var o controller.RebuildOptions
+	c := &cobra.Command{
+		Use:   "rebuild --state-dir DIR --store URL --unlock env:NAME|file:PATH",
+		Short: "Make a lost controller again from the store and the key alone",
+		Long: `Makes the state folder of a controller from the store and the secret that opens
+the repository: certificate authority, agents, instances, labels, jobs and audit
+trail as far as they were exported, and every snapshot that is in the store.
+Agents come back by themselves if the controller is reached at the address they
+know.
+
+The state folder must be empty. An older controller on the same store stops.
+Join tokens and the contexts of all operators become void; a new context for the
+first admin is written. Deletion stays paused until "tuskctl repo
+resume-deletion". After a crash run the same command again.`,
+		Args: unknown,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := p.load(c, &f)
+			if err != nil || f.print {
+				return err
+			}
+			if cfg.Store == "" {
+				cfg.Store = controller.DefaultStore
+			}
+			made, err := controller.Rebuild(c.Context(), cfg, o)
+			if err != nil {
+				return exit.Hint(err, rebuildHints(cfg, err)...)
+			}
+			p.rebuilt(cfg, made, o)
+			return nil
+		},
+	}
+	f.register(c)
+	c.Flags().BoolVar(&o.KeepOperators, "keep-operators", false, "leave the contexts of older operators good")
+	c.Flags().Uint64Var(&o.EpochAbove, "epoch-above", 0, "take an epoch above this one: the highest that an agent says it has seen, when the store was set back so far that agents refuse the new controller")
+	return c
+}
+
+// rebuildHints says what to do about a refused rebuild.
+func rebuildHints(cfg controller.Config, err error) []string {
+	switch errs.KindOf(err) {
+	case errs.Exists:
+		return []string{"name a new folder as --state-dir; if a controller is in this one: tuskvault-controller run --state-dir " + cfg.StateDir}
+	case errs.Denied:
+		return []string{"nothing was written; name the right key file or passphrase by --unlock file:PATH or env:NAME"}
+	case errs.Invalid:
+		if cfg.Unlock.IsZero() {
+			return []string{"name what opens the repository by --unlock file:PATH or env:NAME"}
+		}
+	case errs.Unavailable, errs.Timeout, errs.Canceled:
+		return []string{"run the same command again: it begins anew where that is needed"}
+	}
+	return nil
+}
+
+// rebuilt says what rebuild made, what is not as it was, and what comes next.
+func (p *program) rebuilt(cfg controller.Config, made *controller.Rebuilt, o controller.RebuildOptions) {
+	p.say("repository %s, epoch %d, catalog log read up to record %d", made.Repository.Short(), made.Epoch, made.Log.Head.Number)
+	p.say("catalog    %d agents, %d instances, %d jobs, %d audit records", made.Agents, made.Instances, made.Jobs, made.AuditRecords)
+	p.say("snapshots  %d, of which %d were not in the log", made.Snapshots, made.Adopted)
+	p.say("void       %d join tokens, %d operators; those who need one get a new context", made.Tokens, made.Operators)
+	if o.KeepOperators {
+		p.say("kept       the contexts of older operators")
+	}
+	for _, err := range made.Log.Faults {
+		p.say("warning: catalog log: %v", err)
+	}
+	if made.AuditFault != nil {
+		p.say("warning: audit trail: %v", made.AuditFault)
+	}
+	for _, err := range made.Damaged {
+		p.say("warning: snapshot: %v", err)
+	}
+	if made.Absent > 0 {
+		p.say("warning: %d snapshots of the log are not in the store: was it rolled back?", made.Absent)
+	}
+	p.say("context    %s", made.Context)
+	p.say("deletion   is paused until: tuskctl repo resume-deletion")
+	p.say("")
+	p.say("next:")
+	p.say("  tuskvault-controller run --state-dir %s", cfg.StateDir)
+	p.say("  TUSKCTL_CONFIG=%s tuskctl status", made.Context)
+}
