@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
-	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/exit"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -130,13 +129,24 @@ func checkRequest(o *checkFlags) (*tuskvaultv1.CheckRepositoryRequest, error) {
 		return nil, exit.WrongUsage(errors.New("--read-data reads nothing with --sample 0"))
 	}
 	if o.rate != "" {
-		n, err := config.ParseSize(o.rate)
-		if err != nil || n <= 0 {
+		if r.BytesPerSecond = parseRate(o.rate); r.GetBytesPerSecond() == 0 {
 			return nil, exit.WrongUsage(fmt.Errorf("--rate %q: want a size, for example 20MiB", o.rate))
 		}
-		r.BytesPerSecond = int64(n)
 	}
 	return r, nil
+}
+
+// parseRate reads a positive number of KiB, MiB or GiB; 0 is none. The sizes of
+// configurations come with a configuration's dependencies, which tuskctl has not.
+func parseRate(text string) int64 {
+	for unit, bytes := range map[string]float64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		number, ok := strings.CutSuffix(text, unit)
+		n, err := strconv.ParseFloat(number, 64)
+		if ok && err == nil && n > 0 && n*bytes >= 1 && n*bytes < 1<<50 {
+			return int64(n * bytes)
+		}
+	}
+	return 0
 }
 
 // followCheck watches the check to its end, then shows what it found.
