@@ -60,7 +60,7 @@ func Digests(ctx context.Context, conninfo string) (map[string]string, error) {
 	for _, t := range tables {
 		name := pg.Name(t[0]).Quote() + "." + pg.Name(t[1]).Quote()
 		// The sum of a hash's first half does not depend on the order of rows.
-		r, err := q(`SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(concat_ws(',', ` + string(t[2]) + `)), 1, 16))::bit(64)::int8::numeric), 0)::text FROM ONLY ` + name + ` x`)
+		r, err := q(`SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(array_to_string(ARRAY[` + string(t[2]) + `], ',')), 1, 16))::bit(64)::int8::numeric), 0)::text FROM ONLY ` + name + ` x`)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ const Superuser = "postgres"
 const (
 	initTime  = 2 * time.Minute
 	startTime = time.Minute
-	stopTime  = 30 * time.Second
+	stopTime  = 2 * time.Minute
 )
 
 // Options say what kind of server is wanted. The zero value is right for most tests.

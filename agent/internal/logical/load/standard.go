@@ -41,6 +41,9 @@ func schemaPublic(d *repo.Database, target pg.Version) []string {
 		return []string{"REVOKE CREATE ON SCHEMA public FROM PUBLIC;"}
 	}
 	sql := []string{"ALTER SCHEMA public OWNER TO " + d.PublicOwner.Quote() + ";"}
+	if d.PublicACL == "" { // somebody made it anew, and it has no privileges but its owner's
+		return append(sql, "REVOKE ALL ON SCHEMA public FROM PUBLIC;")
+	}
 	if target.Major() < 15 {
 		return sql
 	}

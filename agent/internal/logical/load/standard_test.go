@@ -20,6 +20,7 @@ func TestSchemaPublicBeginsAsTheArchiveTakesForGranted(t *testing.T) {
 		"old tool, old server":              {130016, 140001, open, []string{`ALTER SCHEMA public OWNER TO "o";`}},
 		"old tool, new server":              {130016, 180006, open, []string{`ALTER SCHEMA public OWNER TO "o";`, "GRANT CREATE ON SCHEMA public TO PUBLIC;"}},
 		"old tool, new server, not allowed": {140016, 150001, closed, []string{`ALTER SCHEMA public OWNER TO "o";`}},
+		"old tool, made anew":               {130016, 140001, "", []string{`ALTER SCHEMA public OWNER TO "o";`, "REVOKE ALL ON SCHEMA public FROM PUBLIC;"}},
 		"new tool, old server":              {150018, 140023, closed, []string{"REVOKE CREATE ON SCHEMA public FROM PUBLIC;"}},
 		"new tool, new server":              {170001, 160001, open, nil},
 	} {

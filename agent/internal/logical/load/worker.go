@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -264,7 +265,10 @@ func (w *worker) statements(ctx context.Context, all []string) error {
 		if w.run.plan.request.NoOwner && isOwnerStatement(q) {
 			continue
 		}
-		if err := w.conn.Exec(ctx, q); err != nil {
+		err := w.conn.Exec(ctx, q)
+		if postgres.Code(err) == "42501" && !w.conn.Superuser && strings.HasPrefix(q, "COMMENT ") {
+			w.run.warn("comment", "not restored: "+err.Error(), "")
+		} else if err != nil {
 			return err // without the statement: it has passwords in it
 		}
 	}
