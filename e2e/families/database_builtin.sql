@@ -5,6 +5,6 @@
 CREATE COLLATION b (PROVIDER = builtin, LOCALE = 'C'); CREATE TABLE t (k text PRIMARY KEY, b text COLLATE b); INSERT INTO t VALUES ('É', 'x'), ('é', 'y'); CREATE INDEX ON t (lower(k));
 
 -- @check lower case beyond ASCII
-SELECT string_agg(lower(k), ',' ORDER BY k), (SELECT datlocprovider || datlocale FROM pg_database WHERE datname = current_database()) FROM t
+SELECT string_agg(lower(k), ',' ORDER BY k), (SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = current_database()) FROM t
 -- @gives
 -- é,é | bC.UTF-8

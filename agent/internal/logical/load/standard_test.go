@@ -20,7 +20,6 @@ func TestSchemaPublicBeginsAsTheArchiveTakesForGranted(t *testing.T) {
 		"old tool, old server":              {130016, 140001, open, []string{`ALTER SCHEMA public OWNER TO "o";`}},
 		"old tool, new server":              {130016, 180006, open, []string{`ALTER SCHEMA public OWNER TO "o";`, "GRANT CREATE ON SCHEMA public TO PUBLIC;"}},
 		"old tool, new server, not allowed": {140016, 150001, closed, []string{`ALTER SCHEMA public OWNER TO "o";`}},
-		"old tool, made anew":               {130016, 140001, "", []string{`ALTER SCHEMA public OWNER TO "o";`, "REVOKE ALL ON SCHEMA public FROM PUBLIC;"}},
 		"new tool, old server":              {150018, 140023, closed, []string{"REVOKE CREATE ON SCHEMA public FROM PUBLIC;"}},
 		"new tool, new server":              {170001, 160001, open, nil},
 	} {
@@ -34,11 +33,19 @@ func TestSchemaPublicBeginsAsTheArchiveTakesForGranted(t *testing.T) {
 }
 
 func TestWhatTheSourceDroppedGoes(t *testing.T) {
-	d := &repo.Database{PublicOwner: "o", Extensions: []repo.ExtensionFacts{{Name: "plpgsql"}}}
-	if got := load.Removed(d); got != nil {
+	usual := []repo.ExtensionFacts{{Name: "plpgsql"}}
+	if got := load.Removed(&repo.Database{PublicOwner: "o", PublicACL: "{o=UC/o}", Extensions: usual}, false); got != nil {
 		t.Errorf("of a usual database: %v", got)
 	}
-	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", "DROP EXTENSION IF EXISTS plpgsql;"}, load.Removed(&repo.Database{})); d != "" {
+	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", "DROP EXTENSION IF EXISTS plpgsql;"}, load.Removed(&repo.Database{}, false)); d != "" {
 		t.Error(d)
+	}
+	anew := &repo.Database{PublicOwner: "o", Extensions: usual, Archive: &repo.Archive{Tool: 130016}}
+	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", `CREATE SCHEMA public AUTHORIZATION "o";`}, load.Removed(anew, false)); d != "" {
+		t.Error(d)
+	}
+	anew.Archive.Tool = 150001 // it says so itself
+	if got := load.Removed(anew, false); got != nil {
+		t.Errorf("by a newer tool: %v", got)
 	}
 }

@@ -157,7 +157,7 @@ func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into rela
 // preData executes what comes before the rows, in the archive's order.
 func (w *worker) preData(ctx context.Context) error {
 	a := w.run.archive
-	for _, q := range removed(w.run.d.Source) {
+	for _, q := range removed(w.run.d.Source, w.run.plan.request.NoOwner) {
 		if err := w.conn.Exec(ctx, q); postgres.Code(err) == "42501" && !w.conn.Superuser {
 			w.run.warn("database "+w.run.d.Target.Display(), "the source has no such object and it could not be dropped here: "+q, q)
 		} else if err != nil {
