@@ -10,4 +10,4 @@ SELECT string_agg(k, ',' ORDER BY k), (SELECT count(*) FROM t1) FROM t
 -- ä,a9,a10,a100,z | 3
 
 -- @check the locale
-SELECT j ->> 'datlocprovider', coalesce(j ->> 'daticulocale', j ->> 'datlocale'), j ->> 'datcollate' FROM pg_database d, to_jsonb(d) j WHERE datname = current_database()
+SELECT j ->> 'datlocprovider', regexp_replace(coalesce(j ->> 'daticulocale', j ->> 'datlocale'), '-true$', ''), j ->> 'datcollate' FROM pg_database d, to_jsonb(d) j WHERE datname = current_database()

@@ -18,9 +18,11 @@ import (
 // Between servers of two versions nearly everything may be worded otherwise, so
 // there the restored database is compared with what the stock programs make of
 // the source on the same server. These use the newest pg_dump, ours is the
-// source's own; they differ in the right MAINTAIN of tables (17 and later), which
-// an owner who was denied everything keeps where pg_dump did not know it.
-func (f *Family) Normalize(schema string) string {
+// source's own. They differ in the right MAINTAIN of tables (17 and later), which
+// an owner who was denied everything keeps where pg_dump did not know it, and in
+// options of subscriptions, whose defaults changed: with later set, that line goes
+// too, and the family's checks compare the catalog.
+func (f *Family) Normalize(schema string, later bool) string {
 	var b strings.Builder
 	var sorted []string // lines of a table whose order does not count
 	inTable := false
@@ -28,7 +30,8 @@ func (f *Family) Normalize(schema string) string {
 		switch {
 		case strings.HasPrefix(line, `\restrict`), strings.HasPrefix(line, `\unrestrict`),
 			strings.HasPrefix(line, "-- Dumped from"), strings.HasPrefix(line, "-- Dumped by"),
-			strings.HasPrefix(line, "GRANT MAINTAIN ON TABLE "):
+			strings.HasPrefix(line, "GRANT MAINTAIN ON TABLE "),
+			later && strings.HasPrefix(line, "CREATE SUBSCRIPTION "):
 			continue
 		case inTable && strings.HasPrefix(line, ")"):
 			inTable = false
