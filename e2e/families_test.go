@@ -59,7 +59,7 @@ type round struct {
 func newRound(t *testing.T, from, to *pgtest.Server) *round {
 	t.Helper()
 	r := &round{from: from, to: to, major: majorOf(t, from), top: majorOf(t, to), results: map[string]bool{}, broken: map[*families.Family]string{}}
-	r.bin = dumper(t, to, r.top)
+	r.bin = to.Client()
 	all, err := families.All()
 	must(t, err)
 	for _, f := range all {
@@ -146,7 +146,7 @@ func (r *round) note(f *families.Family, equal bool) {
 func toolConfig(t *testing.T, s *harness.System, r *round) string {
 	t.Helper()
 	file := filepath.Join(s.Dir, "tools.yaml")
-	must(t, os.WriteFile(file, []byte(fmt.Sprintf("tool_dirs: [%q, %q]\n", dumper(t, r.from, r.major), r.bin)), 0o600))
+	must(t, os.WriteFile(file, []byte(fmt.Sprintf("tool_dirs: [%q, %q]\n", r.from.Client(), r.bin)), 0o600))
 	return file
 }
 
@@ -455,22 +455,4 @@ func tablesOf(t *testing.T, s *harness.System, snapshot string) map[string]map[s
 		t.Fatal("the snapshot has no tables")
 	}
 	return maps.Clone(all)
-}
-
-// dumper is the folder of a pg_dump that can read a server of a major version:
-// its own, or that of the next newer one at hand.
-func dumper(t *testing.T, s *pgtest.Server, major int) string {
-	t.Helper()
-	if (pgtest.Installation{Bin: s.Bin}).HasClient("pg_dump") {
-		return s.Bin
-	}
-	all, err := pgtest.Installed()
-	must(t, err)
-	for _, i := range all {
-		if i.HasClient("pg_dump") && i.Major >= major {
-			return i.Bin
-		}
-	}
-	t.Fatalf("no pg_dump for version %d in %v", major, all)
-	return ""
 }

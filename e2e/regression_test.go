@@ -74,7 +74,7 @@ func TestPostgresOwnRegressionDatabaseOnEveryMajor(t *testing.T) {
 // the same three ways as the families.
 func regressionRound(t *testing.T, i pgtest.Installation) {
 	pg := regressionServer(t, i)
-	r := &round{from: pg, to: pg, major: i.Major, top: i.Major, bin: dumper(t, pg, i.Major)}
+	r := &round{from: pg, to: pg, major: i.Major, top: i.Major, bin: pg.Client()}
 	s := system(t)
 	must(t, errors.Join(s.Init(t.Context()), s.StartController(t.Context()), s.Enroll(t.Context(), "db1", pg.Env("postgres"), "--config", toolConfig(t, s, r))))
 	start := time.Now()
@@ -95,7 +95,8 @@ func regressionRound(t *testing.T, i pgtest.Installation) {
 	if d := diff.Diff(tablesOf(t, s, first.SnapshotID)["regression"], tablesOf(t, s, again.SnapshotID)["regression_back"]); d != "" {
 		t.Errorf("fingerprints (-source +restored):\n%s", d)
 	}
-	plain := &families.Family{}
+	// Children that were given their parent after they were made.
+	plain := &families.Family{Reordered: []string{"public.gtestxx_4", "public.test_type_diff2_c1", "public.test_type_diff2_c2"}}
 	if d := diff.Diff(plain.Normalize(schemaBy(t, r.bin, pg, "regression"), false), plain.Normalize(schemaBy(t, r.bin, pg, "regression_back"), false)); d != "" {
 		t.Errorf("schema (-source +restored):\n%s", d)
 	}
@@ -103,6 +104,11 @@ func regressionRound(t *testing.T, i pgtest.Installation) {
 	must(t, err)
 	got, err := dataset.Digests(t.Context(), pg.URL("regression_back"))
 	must(t, err)
+	// The suite leaves this view as it was before the last change of its table; a
+	// restored one is computed anew.
+	const stale = "mvtest_bb"
+	delete(want, stale)
+	delete(got, stale)
 	if d := diff.Diff(want, got); d != "" {
 		t.Errorf("rows (-source +restored):\n%s", d)
 	}
