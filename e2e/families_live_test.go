@@ -111,7 +111,7 @@ func TestABackupAmongDDLIsOneMomentOfTheDatabase(t *testing.T) {
 // churn repeats statements until ctx ends.
 func churn(ctx context.Context, t *testing.T, c *pgconn.PgConn, loop []string) {
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // its statement may have been cut
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(700 * time.Millisecond)             // a database in which something is changed seven times a second
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		q := strings.ReplaceAll(loop[i%len(loop)], "%[1]d", fmt.Sprint(i))
@@ -164,7 +164,7 @@ func TestManySmallLargeObjectsTakeNoMoreMemory(t *testing.T) {
 			to := min(n, from+4999)
 			sql(t, pg, database, fmt.Sprintf("SELECT count(lo_from_bytea(20000 + g, convert_to('object ' || g, 'UTF8'))) FROM generate_series(%d, %d) g", from, to))
 		}
-		sql(t, pg, database, "UPDATE pg_largeobject_metadata SET lomowner = 'fam_many'::regrole, lomacl = '{fam_many=rw/fam_many,=r/fam_many}' WHERE oid % 3 = 0")
+		sql(t, pg, database, "UPDATE pg_largeobject_metadata SET lomowner = 'fam_many'::regrole, lomacl = '{fam_many=rw/fam_many,=r/fam_many}' WHERE oid::int8 % 3 = 0")
 	}
 	fill("few", few)
 	fill("many", many)

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -109,10 +110,8 @@ func display(schema, name []byte) string {
 
 // quoted quotes a name unless it is plain.
 func quoted(name []byte) string {
-	for _, c := range name {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_') {
-			return pg.Name(name).Quote()
-		}
+	if len(bytes.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_")) > 0 {
+		return pg.Name(name).Quote()
 	}
 	return string(name)
 }
