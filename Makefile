@@ -18,7 +18,7 @@ TEST_ENV := REQUIRE_SERVICES=1
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check lint generate tidy bench fuzz postgres versitygw clean
+.PHONY: help build demo test test-long check lint generate tidy bench fuzz postgres majors regression versitygw clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,11 +32,15 @@ build: ## Build the three programs into bin/
 demo: postgres build ## Back up and restore a throw-away PostgreSQL, end to end; leaves nothing behind
 	@go run ./e2e/cmd/demo -bin "$(CURDIR)/bin"
 
-test: postgres versitygw ## Run every module's tests (under 10 minutes on two cores)
+test: postgres regression versitygw ## Run every module's tests (under 10 minutes on two cores)
 	$(TEST_ENV) go test -race -shuffle=on -timeout 10m work
 
-test-long: postgres versitygw ## The tests that take minutes: crash loops, large data, every PostgreSQL major at hand
-	$(TEST_ENV) TUSKVAULT_LONG=1 go test -race -timeout 80m work
+test-long: postgres majors versitygw ## The tests that take minutes: crash loops, large data, every PostgreSQL major
+	.ci/regression 13 14 15 16 17 18
+	$(TEST_ENV) TUSKVAULT_LONG=1 TUSKVAULT_PG_MAJORS="$$(.ci/majors --print)" go test -race -timeout 120m work
+
+majors: ## Install PostgreSQL 13 to 18 side by side into .cache/pg, without touching the host
+	@.ci/majors
 
 bench: postgres build ## Measure beside pg_dump and pg_restore, in one run, as ratios
 	@go run ./e2e/cmd/bench -bin "$(CURDIR)/bin"
@@ -72,6 +76,9 @@ check: ## What CI runs: generated code current, modules tidy, each builds alone,
 
 postgres: # PostgreSQL for tests and demo: there, installed now, or the one command that installs it
 	@.ci/postgres
+
+regression: postgres # the database of PostgreSQL's own test suite, made once
+	@.ci/regression --try host
 
 versitygw: $(BIN)/versitygw # the S3 server of the tests
 

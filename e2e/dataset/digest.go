@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -60,7 +61,7 @@ func Digests(ctx context.Context, conninfo string) (map[string]string, error) {
 	for _, t := range tables {
 		name := pg.Name(t[0]).Quote() + "." + pg.Name(t[1]).Quote()
 		// The sum of a hash's first half does not depend on the order of rows.
-		r, err := q(`SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(concat_ws(',', ` + string(t[2]) + `)), 1, 16))::bit(64)::int8::numeric), 0)::text FROM ONLY ` + name + ` x`)
+		r, err := q(`SELECT count(*)::text || ' ' || coalesce(sum(('x' || substr(md5(array_to_string(ARRAY[` + string(t[2]) + `], ',')), 1, 16))::bit(64)::int8::numeric), 0)::text FROM ONLY ` + name + ` x`)
 		if err != nil {
 			return nil, err
 		}
@@ -109,10 +110,8 @@ func display(schema, name []byte) string {
 
 // quoted quotes a name unless it is plain.
 func quoted(name []byte) string {
-	for _, c := range name {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_') {
-			return pg.Name(name).Quote()
-		}
+	if len(bytes.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_")) > 0 {
+		return pg.Name(name).Quote()
 	}
 	return string(name)
 }

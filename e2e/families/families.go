@@ -13,7 +13,6 @@
 //	-- @setup [17+]              back to statements of the database, for these versions
 //	-- @session                  statements of a session that stays open during the backup
 //	-- @problem WORDS            what backup or restore must say of it; anything else said is a failure
-//	-- @unqualify TABLE          whose name newer versions leave out of views' columns
 //	-- @reordered TABLE          whose columns come back in another order, as pg_dump has them
 //	-- @differs TABLE            whose rows may differ, and why
 //	-- @check [17+] WHAT         a query that must give the same rows in both databases,
@@ -53,8 +52,6 @@ type Family struct {
 	Checks                  []Check
 	// Problems are what backup or restore must say.
 	Problems []string
-	// Unqualified are tables whose name newer versions leave out of views.
-	Unqualified []string
 	// Reordered are tables, qualified, whose columns come back in another order.
 	Reordered []string
 	// Differs are tables whose rows may differ.
@@ -207,8 +204,6 @@ func (p *parser) directive(word, rest string) error {
 		p.f.Differs = append(p.f.Differs, table)
 	case "reordered":
 		p.f.Reordered = append(p.f.Reordered, rest)
-	case "unqualify":
-		p.f.Unqualified = append(p.f.Unqualified, rest)
 	case "globals", "setup", "session":
 		p.part, p.since = word, since
 	case "check":

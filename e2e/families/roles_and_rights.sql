@@ -37,7 +37,7 @@ FROM unnest(ARRAY['fam_owner', 'fam_reader', 'fam_writer', 'Fam "odd']) r
 -- Fam "odd | f | f | f | f | f | f | f | f | f | f | f | f
 
 -- @check who granted what
-SELECT relname, a.grantor::regrole::text, a.grantee::regrole::text, a.privilege_type, a.is_grantable FROM pg_class, aclexplode(relacl) a WHERE relnamespace = 'app'::regnamespace ORDER BY 1, 2, 3, 4
+SELECT relname, a.grantor::regrole::text, a.grantee::regrole::text, a.privilege_type, a.is_grantable FROM pg_class, aclexplode(relacl) a WHERE relnamespace = 'app'::regnamespace AND a.privilege_type <> 'MAINTAIN' ORDER BY 1, 2, 3, 4
 
 -- @check the database's own
 SELECT datdba::regrole::text, (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x), shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()

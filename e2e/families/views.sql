@@ -1,5 +1,4 @@
 -- Views: rules, views on views, recursive ones, check options, security barrier, column defaults, two that refer to each other.
--- @unqualify t
 -- @globals
 CREATE ROLE fam_view_reader;
 

@@ -111,3 +111,26 @@ func Majors(t testing.TB) []Installation {
 	}
 	return have
 }
+
+// Client gives the folder of the client programs to use with the server: its own,
+// where it has them, else those of the next newer version that is installed.
+func (s *Server) Client() string {
+	if (Installation{Bin: s.Bin}).HasClient("pg_dump") {
+		return s.Bin
+	}
+	all, err := Installed()
+	if err != nil {
+		return s.Bin // whoever runs a program of it says that it is not there
+	}
+	version, err := os.ReadFile(filepath.Join(s.Data, "PG_VERSION"))
+	if err != nil {
+		return s.Bin
+	}
+	major, _ := strconv.Atoi(strings.TrimSpace(string(version)))
+	for _, i := range all {
+		if i.HasClient("pg_dump") && i.Major >= major {
+			return i.Bin
+		}
+	}
+	return s.Bin
+}

@@ -26,7 +26,7 @@ const Superuser = "postgres"
 const (
 	initTime  = 2 * time.Minute
 	startTime = time.Minute
-	stopTime  = 30 * time.Second
+	stopTime  = 2 * time.Minute
 )
 
 // Options say what kind of server is wanted. The zero value is right for most tests.
@@ -46,6 +46,8 @@ type Options struct {
 	Settings map[string]string
 	// InitArgs are more arguments for initdb.
 	InitArgs []string
+	// Data is a data directory to begin with a copy of; its server must be stopped.
+	Data string
 	// Primary makes the server a streaming standby of another.
 	Primary *Server
 	// Extensions are files to add to the server's extension folder, by file
@@ -154,6 +156,9 @@ func (s *Server) give(path string) error {
 func (s *Server) makeData(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, initTime)
 	defer cancel()
+	if s.opts.Data != "" {
+		return s.copyData(ctx)
+	}
 	if p := s.opts.Primary; p != nil {
 		cmd := s.command(ctx, "pg_basebackup", "-D", s.Data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h", p.Dir,
 			"-p", fmt.Sprint(p.Port), "-U", Superuser)

@@ -3,6 +3,7 @@ package dump
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,6 +61,11 @@ func (c *coordinator) readArchive() error {
 	return nil
 }
 
+// errQueued tells that a schema change waits for the coordinator's locks, and
+// pg_dump for the change: each waits for the next, and only letting the locks go
+// lets anybody on.
+var errQueued = errors.New("a schema change is queued between the backup's locks and pg_dump's")
+
 // dumpSchema runs the child and returns the lines it wrote to standard error.
 func (c *coordinator) dumpSchema(to io.Writer) ([]string, error) {
 	conninfo, env, err := c.run.o.Config.ChildEnv(c.d.info.Name, c.run.application("schema"))
@@ -70,7 +76,9 @@ func (c *coordinator) dumpSchema(to io.Writer) ([]string, error) {
 		env = append(env, "PGOPTIONS=-c event_triggers=off")
 	}
 	lockWait := min(oneLockWait, c.run.o.Request.LockWait)
-	cmd := exec.CommandContext(c.d.ctx, c.run.tool.Path, "-Fc", "-Z0", "-B", "--snapshot="+c.d.exported,
+	ctx, cancel := context.WithCancelCause(c.d.ctx)
+	defer cancel(nil)
+	cmd := exec.CommandContext(ctx, c.run.tool.Path, "-Fc", "-Z0", "-B", "--snapshot="+c.d.exported,
 		fmt.Sprintf("--lock-wait-timeout=%dms", max(1, lockWait.Milliseconds())), "--no-sync", "--no-password",
 		"--section=pre-data", "--section=post-data", "-d", conninfo)
 	cmd.Env = append(childEnv(), env...)
@@ -79,7 +87,7 @@ func (c *coordinator) dumpSchema(to io.Writer) ([]string, error) {
 	cmd.WaitDelay = killAfter
 	stderr := &tail{limit: stderrBytes}
 	cmd.Stdout, cmd.Stderr = to, stderr
-	blocker := c.run.watchBlocker(c.d, 0)
+	blocker := c.run.watchBlocker(c.d, 0, func() { cancel(errQueued) })
 	defer blocker.stop()
 	err = cmd.Run()
 	lines := stderr.lines()
@@ -91,6 +99,9 @@ func (c *coordinator) dumpSchema(to io.Writer) ([]string, error) {
 	}
 	if isUpload(err) {
 		return nil, err
+	}
+	if who := blocker.stop(); errors.Is(context.Cause(ctx), errQueued) {
+		return nil, fmt.Errorf("make schema archive: %w: %s: %w", errQueued, who, errs.Busy)
 	}
 	what := strings.Join(lines, "; ")
 	if who := blocker.stop(); who != "" {

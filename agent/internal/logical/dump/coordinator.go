@@ -24,7 +24,9 @@ const (
 	oneLockWait = 10 * time.Second
 	// lockBatch is how many tables one LOCK TABLE names.
 	lockBatch = 500
-	// openTries is how often a database is opened when its schema changes under pg_dump.
+	// openTries is how often a database is opened when its schema changes under
+	// pg_dump; where the change is queued before pg_dump, as often as the wait for
+	// locks lasts.
 	openTries = 2
 )
 
@@ -39,10 +41,10 @@ type coordinator struct {
 // open brings a database to the point where workers can read it. On an error
 // nothing is left open.
 func (r *run) open(d *database) (*coordinator, error) {
-	var err error
-	for try := range openTries {
-		var c *coordinator
-		if c, err = r.tryOpen(d); err == nil {
+	late := time.Now().Add(r.o.Request.LockWait)
+	for try := 0; ; try++ {
+		c, err := r.tryOpen(d)
+		if err == nil {
 			return c, nil
 		}
 		if d.ctx.Err() != nil {
@@ -51,11 +53,13 @@ func (r *run) open(d *database) (*coordinator, error) {
 		if isUpload(err) || errors.Is(err, errs.Denied) || errors.Is(err, errs.Conflict) || len(d.refused) > 0 || errors.Is(err, errLockWait) {
 			return nil, err // trying again changes nothing, or was done already
 		}
+		if try+1 >= openTries && (!errors.Is(err, errQueued) || time.Now().After(late)) {
+			return nil, err
+		}
 		if try == 0 {
 			r.o.Reporter.Log("warn", fmt.Sprintf("database %s: trying again: %v", d.info.Name.Display(), err))
 		}
 	}
-	return nil, err
 }
 
 func (r *run) tryOpen(d *database) (_ *coordinator, err error) {
@@ -297,7 +301,7 @@ func (c *coordinator) lock(all []relation, late time.Time) error {
 	if err := c.conn.Exec(c.d.ctx, "SET LOCAL lock_timeout = "+strconv.FormatInt(max(1, wait.Milliseconds()), 10)); err != nil {
 		return err
 	}
-	blocker := c.run.watchBlocker(c.d, c.conn.PID())
+	blocker := c.run.watchBlocker(c.d, c.conn.PID(), nil)
 	defer blocker.stop()
 	for at := 0; at < len(all); at += lockBatch {
 		var names []string

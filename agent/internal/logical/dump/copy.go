@@ -25,6 +25,9 @@ import (
 //     rows of the predicate in those items of marked groups that had been read
 //     as text, and reads those that have any again.
 //
+// The same serves rows whose text could be made but not read back (table.odd):
+// there the group is marked from the beginning.
+//
 // The third step is rare: it takes a row whose text the server could just make,
 // and the looking reads no value out of line.
 
@@ -79,7 +82,15 @@ func (r *run) copyRun(conn *postgres.Conn, cut *cutting, i *item, kind seal.Kind
 }
 
 // wideRows is the predicate that picks the rows that are read in the binary format.
-func (r *run) wideRows(t *table) string { return fmt.Sprintf("(%s > %d)", t.wide, r.o.WideRow) }
+func (r *run) wideRows(t *table) string {
+	switch {
+	case t.wide == "":
+		return "(" + t.odd + ")"
+	case t.odd == "":
+		return fmt.Sprintf("(%s > %d)", t.wide, r.o.WideRow)
+	}
+	return fmt.Sprintf("(%s > %d OR %s)", t.wide, r.o.WideRow, t.odd)
+}
 
 // copyWide reads an item in two runs.
 func (r *run) copyWide(conn *postgres.Conn, cut *cutting, i *item) error {
@@ -103,6 +114,9 @@ func (r *run) copyWide(conn *postgres.Conn, cut *cutting, i *item) error {
 // nameWidest adds which row is too wide for every format.
 func (r *run) nameWidest(conn *postgres.Conn, i *item, wide string, cause error) error {
 	ctx := i.db.ctx
+	if i.table.wide == "" {
+		return cause
+	}
 	if err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tuskvault_item"); err != nil {
 		return cause
 	}
@@ -163,5 +177,8 @@ func groupWide(tables []*table) {
 			trees[root] = new(wideGroup)
 		}
 		t.group = trees[root]
+		if t.odd != "" {
+			t.group.Store(true) // from the beginning: their text would not fail here but where it is restored
+		}
 	}
 }

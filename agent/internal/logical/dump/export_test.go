@@ -31,3 +31,11 @@ func PlanTable(version pg.Version, pages, toast, others int64, workers int, acce
 
 // Match tells whether a glob matches a name.
 var Match = match
+
+// OddRows gives the predicate of rows whose text could not be read back, of a
+// table with one column c of a type.
+func OddRows(basic string, server pg.Version) string {
+	t := &table{}
+	t.setColumns([]column{{"c", basic}}, server)
+	return t.odd
+}

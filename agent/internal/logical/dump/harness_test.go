@@ -251,7 +251,7 @@ func (r *recorder) blocked() string {
 // options are those of a backup of one database as the superuser.
 func options(s *pgtest.Server, m *memory, databases ...string) dump.Options {
 	return dump.Options{
-		Config:   postgres.Config{Host: s.Dir, Port: s.Port, User: pgtest.Superuser, SSLMode: "disable", ToolDirs: []string{s.Bin}},
+		Config:   postgres.Config{Host: s.Dir, Port: s.Port, User: pgtest.Superuser, SSLMode: "disable", ToolDirs: []string{s.Client()}},
 		Job:      "test" + pgtest.Unique(""),
 		Request:  job.Backup{Instance: "main", Databases: databases, Workers: 2},
 		Grant:    grant(chunk.Params{Target: m.max / 5, Min: m.max / 16, Max: m.max}),

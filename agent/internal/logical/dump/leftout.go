@@ -10,13 +10,18 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-// pg_dump run by a role that is no superuser leaves subscriptions out, with a
-// warning, and the options of user mappings, without one, and exits 0. Both are
-// made from the catalogs here, where the role may read them; where it may not,
-// the database is partial and says so.
+// pg_dump leaves some things out and exits 0 all the same: run by a role that is
+// no superuser, subscriptions, with a warning, and the options of user mappings,
+// without one. They are made from the catalogs here, where the role may read
+// them; where it may not, the database is partial and says so.
 
 // readLeftOut fills Statements.
 func (c *coordinator) readLeftOut(ctx context.Context) error {
+	if c.run.tool.Version.Major() < 15 {
+		if err := c.readPublicComment(ctx); err != nil {
+			return fmt.Errorf("comment on schema public: %w", err)
+		}
+	}
 	if c.conn.Superuser {
 		return nil
 	}
@@ -27,6 +32,22 @@ func (c *coordinator) readLeftOut(ctx context.Context) error {
 		return fmt.Errorf("user mappings: %w", err)
 	}
 	return nil
+}
+
+// standardComment is what initdb says of schema public.
+const standardComment = "standard public schema"
+
+// readPublicComment makes the comment on schema public, which pg_dump before 15
+// leaves out, whoever runs it.
+func (c *coordinator) readPublicComment(ctx context.Context) error {
+	var comment string
+	return c.conn.Each(ctx, "SELECT coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace WHERE nspname = 'public'",
+		nil, []any{&comment}, func() error {
+			if comment != standardComment {
+				c.d.out.Statements = append(c.d.out.Statements, "COMMENT ON SCHEMA public IS "+pg.Name(comment).Literal()+";")
+			}
+			return nil
+		})
 }
 
 // subscription is a row of pg_subscription, with the columns of all versions.

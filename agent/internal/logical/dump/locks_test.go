@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -230,5 +232,46 @@ func TestThePolicyGivesADatabaseUpThatBlocksDDL(t *testing.T) {
 	}
 	if waited := time.Since(begun); waited > 10*time.Second {
 		t.Errorf("the application waited %s", waited)
+	}
+}
+
+// slowDump is a folder with a pg_dump that lets a schema change queue before it.
+func slowDump(t *testing.T, s *pgtest.Server) string {
+	t.Helper()
+	dir := t.TempDir()
+	real := filepath.Join(s.Client(), "pg_dump")
+	script := "#!/bin/sh\n[ \"$1\" = --version ] || sleep 1\nexec '" + real + "' \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "pg_dump"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// The change waits for the coordinator, pg_dump for the change, and the
+// coordinator for pg_dump. More often than a database is tried otherwise.
+func TestASchemaChangeQueuedBeforePgDumpCostsATryNotTheBackup(t *testing.T) {
+	s := shared.Server(t)
+	db := s.Database(t)
+	s.Exec(t, db, "CREATE TABLE t AS SELECT generate_series(1, 10) AS i")
+	o := options(s, newMemory(small), db)
+	o.Config.ToolDirs = []string{slowDump(t, s)}
+	const changes = 3
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range changes {
+			until(t, s, `SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.granted AND l.mode = 'AccessShareLock' AND a.datname = '`+db+`'
+				AND a.application_name LIKE 'tuskvault % coordinator' AND l.relation = `+s.Query(t, db, "SELECT 't'::regclass::oid")[0][0])
+			do(t, session(t, s, db), fmt.Sprintf("ALTER TABLE t ADD COLUMN c%d int", i))
+		}
+	}()
+	start := time.Now()
+	snap := mustRun(t, o)
+	<-done
+	if got := len(tableOf(t, only(t, snap), "t").Columns); got != 1+changes {
+		t.Errorf("%d columns, want those of all changes", got)
+	}
+	if took := time.Since(start); took > 25*time.Second {
+		t.Errorf("it took %s: pg_dump was left to wait", took)
 	}
 }

@@ -150,3 +150,21 @@ func TestATableOutOfLineIsReadInSmallerRanges(t *testing.T) {
 		t.Errorf("a small table is read in %d runs", n)
 	}
 }
+
+func TestBytesThatLaterServersWriteOtherwiseAreReadInTheBinaryFormat(t *testing.T) {
+	for name, c := range map[string]struct {
+		basic  string
+		server pg.Version
+		want   string
+	}{
+		"before 15":         {"char", 140023, `coalesce("c"::pg_catalog.int4 < 0, false)`},
+		"from 15 on":        {"char", 150018, ""},
+		"another character": {"bpchar", 130016, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := dump.OddRows(c.basic, c.server); got != c.want {
+				t.Errorf("predicate %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -58,6 +58,7 @@ type table struct {
 	pages    int64  // of the heap
 	toast    int64  // bytes of the table beside its heap: nearly all of them are values out of line
 	wide     string // length of a row's text at most; "" when there can be no wide row
+	odd      string // picks rows whose text could not be read back; "" when there can be none
 	group    *wideGroup
 	expected int64     // rows, an estimate of the server; 0 when it has none
 	count    *counting // set by track
@@ -137,7 +138,7 @@ func listTables(ctx context.Context, c *postgres.Conn) ([]*table, error) {
 	}
 	for rel, cols := range columns {
 		if t := byOID[rel]; t != nil {
-			t.setColumns(cols)
+			t.setColumns(cols, c.Version)
 		}
 	}
 	if err := readReferences(ctx, c, byOID); err != nil {
@@ -168,21 +169,27 @@ func readReferences(ctx context.Context, c *postgres.Conn, byOID map[uint32]*tab
 // setColumns puts the columns in order of their names: that is the same order in
 // a partition and in its root, here and after a restore, which may change the
 // order of definition.
-func (t *table) setColumns(cols []column) {
+func (t *table) setColumns(cols []column, server pg.Version) {
 	slices.SortFunc(cols, func(a, b column) int { return strings.Compare(string(a.name), string(b.name)) })
-	var parts []string
+	var parts, odd []string
 	for _, c := range cols {
 		t.out.Columns = append(t.out.Columns, c.name)
 		q := c.name.Quote()
 		switch c.basic {
 		case "bytea":
 			parts = append(parts, "coalesce(2 * pg_catalog.octet_length("+q+")::int8 + 3, 0)")
+		case "char":
+			// Before 15 a value above 0x7f is one byte of the text, which may be no
+			// character, and which later servers write otherwise.
+			if server.Major() < 15 {
+				odd = append(odd, "coalesce("+q+"::pg_catalog.int4 < 0, false)")
+			}
 		case "text", "varchar", "bpchar":
 			parts = append(parts, "coalesce(2 * pg_catalog.octet_length("+q+")::int8, 0)")
 		}
 	}
 	// octet_length of these reads no more than the row's own page, however wide the value is.
-	t.wide = strings.Join(parts, " + ")
+	t.wide, t.odd = strings.Join(parts, " + "), strings.Join(odd, " OR ")
 }
 
 // columnList is the table's columns for a statement, "" when there is none.

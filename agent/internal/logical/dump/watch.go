@@ -137,6 +137,9 @@ type blockerWatch struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	last   string // valid after done
+	// queued, if set, is called when the blocker waits for the coordinator: then the
+	// wait has no end but its time out.
+	queued func()
 }
 
 // blockerEvery is how often the blocker is asked for. Most locks are had at
@@ -145,9 +148,9 @@ const blockerEvery = 500 * time.Millisecond
 
 // watchBlocker watches one process, or with pid 0 whichever session has the
 // application name of the database's pg_dump. The caller must stop it.
-func (r *run) watchBlocker(d *database, pid uint32) *blockerWatch {
+func (r *run) watchBlocker(d *database, pid uint32, queued func()) *blockerWatch {
 	ctx, cancel := context.WithCancel(d.ctx)
-	b := &blockerWatch{cancel: cancel, done: make(chan struct{})}
+	b := &blockerWatch{cancel: cancel, done: make(chan struct{}), queued: queued}
 	go func() { // stop waits for it
 		defer close(b.done)
 		r.blockerLoop(ctx, d, pid, b)
@@ -183,29 +186,39 @@ func (r *run) blockerLoop(ctx context.Context, d *database, pid uint32, b *block
 				return // without it the error just does not name the blocker
 			}
 		}
-		if who, err := r.blockerOf(ctx, conn, d, pid); err != nil {
+		who, queued, err := r.blockerOf(ctx, conn, d, pid)
+		if err != nil {
 			return
-		} else if who != "" {
+		}
+		if who != "" {
 			b.last = who
+		}
+		if queued && b.queued != nil {
+			b.queued()
+			return
 		}
 	}
 }
 
 const blockerQuery = `SELECT l.relation::int8, a.pid, coalesce(a.usename::text, ''), coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0)::int8,
-	coalesce(a.state, ''), coalesce(pg_catalog.left(pg_catalog.regexp_replace(a.query, '\s+', ' ', 'g'), 120), '')
+	coalesce(a.state, ''), coalesce(pg_catalog.left(pg_catalog.regexp_replace(a.query, '\s+', ' ', 'g'), 120), ''), $3::int = ANY (pg_catalog.pg_blocking_pids(a.pid))
 FROM pg_catalog.pg_locks l CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) b(pid) JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
 WHERE NOT l.granted AND l.locktype = 'relation' AND (l.pid = $1::int OR $1::int = 0 AND l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_activity s WHERE s.application_name = $2)) LIMIT 1`
 
-func (r *run) blockerOf(ctx context.Context, conn *postgres.Conn, d *database, pid uint32) (string, error) {
+// blockerOf words who blocks a session, and tells whether that one waits for the
+// coordinator in turn.
+func (r *run) blockerOf(ctx context.Context, conn *postgres.Conn, d *database, pid uint32) (who string, queued bool, err error) {
 	var rel, blocker uint32
 	var user, query pg.Name
 	var state string
 	var seconds int64
-	who := ""
-	err := conn.Each(ctx, blockerQuery, []any{pid, r.application("schema")}, []any{&rel, &blocker, &user, &seconds, &state, &query}, func() error {
+	d.mu.Lock()
+	coordinator := d.pid
+	d.mu.Unlock()
+	err = conn.Each(ctx, blockerQuery, []any{pid, r.application("schema"), coordinator}, []any{&rel, &blocker, &user, &seconds, &state, &query, &queued}, func() error {
 		who = fmt.Sprintf("%s is locked by session %d of %s, in a transaction since %s (%s): %s", d.relationName(rel), blocker, user.Display(),
 			time.Duration(seconds)*time.Second, state, query.Display())
 		return nil
 	})
-	return who, err
+	return who, queued, err
 }

@@ -145,8 +145,20 @@ func (r *restore) create(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := c.Exec(ctx, "COMMENT ON DATABASE "+r.d.Temporary.Quote()+" IS "+lit(pg.Name(r.mark()))); err != nil {
+		return fmt.Errorf("mark database %s as half made: %w", r.d.Temporary.Display(), err)
+	}
 	return c.One(ctx, &r.oid, "SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = $1", r.d.Temporary)
 }
+
+// mark is the comment of the database until it is complete: whoever finds it after
+// this agent and its host are gone knows what it is and how it goes.
+func (r *restore) mark() string {
+	return fmt.Sprintf("half-made restore of database %s, job %s; when that job has ended: %s", r.d.Target.Display(), r.id, dropStatement(r.d.Temporary))
+}
+
+// dropStatement drops a half-made database with the sessions in it.
+func dropStatement(name pg.Name) string { return "DROP DATABASE " + name.Quote() + " WITH (FORCE);" }
 
 // drop drops a database if it exists, with what would keep it from being dropped.
 func (r *Restore) drop(ctx context.Context, c *postgres.Conn, name pg.Name) error {
@@ -246,7 +258,7 @@ func (r *restore) finish(ctx context.Context) error {
 		err = r.drop(ctx, c2, r.d.Replaced)
 	}
 	if err != nil {
-		r.warn("database "+r.d.Replaced.Display(), "the replaced database is still there under this name: "+err.Error(), "DROP DATABASE "+r.d.Replaced.Quote()+";")
+		r.warn("database "+r.d.Replaced.Display(), "the replaced database is still there under this name: "+err.Error(), dropStatement(r.d.Replaced))
 	}
 	return nil
 }

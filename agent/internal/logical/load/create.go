@@ -81,10 +81,11 @@ func (p *Plan) finishStatements(d *DatabasePlan, settings []dbSetting) []stateme
 	if !d.Properties.AllowConnections {
 		all = append(all, statement{sql: "ALTER " + object + " ALLOW_CONNECTIONS false"})
 	}
+	comment := "NULL" // not the mark of a half-made one
 	if c := d.Properties.Comment; c != nil {
-		all = append(all, statement{sql: "COMMENT ON " + object + " IS " + lit(pg.Name(*c))})
+		comment = lit(pg.Name(*c))
 	}
-	return all
+	return append(all, statement{sql: "COMMENT ON " + object + " IS " + comment})
 }
 
 // statement is one of a list; optional names it when its failure is a warning.

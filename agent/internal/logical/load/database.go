@@ -290,7 +290,7 @@ func (r *restore) cleanUp(ctx context.Context, cause error) error {
 	}
 	if err != nil {
 		left := fmt.Errorf("the half-made database %s is still there: %w", r.d.Temporary.Display(), err)
-		return postgres.WithHint(fmt.Errorf("%w; %w", cause, left), "once the server is back: DROP DATABASE "+r.d.Temporary.Quote()+";")
+		return postgres.WithHint(fmt.Errorf("%w; %w", cause, left), "once the server is back: "+dropStatement(r.d.Temporary))
 	}
 	r.o.Reporter.Log("warn", "dropped the half-made database "+r.d.Temporary.Display())
 	return postgres.WithHint(fmt.Errorf("%w (the half-made database %s was dropped)", cause, r.d.Temporary.Display()), postgres.Hint(cause))

@@ -226,7 +226,7 @@ func (m *memory) stream(t *testing.T, entries []repo.ListEntry, plains [][]byte)
 }
 
 func config(s *pgtest.Server) postgres.Config {
-	return postgres.Config{Host: s.Dir, Port: s.Port, User: pgtest.Superuser, SSLMode: "disable", ToolDirs: []string{s.Bin}}
+	return postgres.Config{Host: s.Dir, Port: s.Port, User: pgtest.Superuser, SSLMode: "disable", ToolDirs: []string{s.Client()}}
 }
 
 // backUp makes a snapshot of databases in memory; it must be complete.
@@ -310,7 +310,7 @@ func restoreAs(t *testing.T, s *pgtest.Server, m *memory, c *repo.Content, from,
 // schema is what pg_dump says of a database's schema, without what differs by nature.
 func schema(t *testing.T, s *pgtest.Server, db string) string {
 	t.Helper()
-	return schemaBy(t, s.Bin, s, db)
+	return schemaBy(t, s.Client(), s, db)
 }
 
 // schemaBy is schema by the pg_dump of another installation.

@@ -2,10 +2,7 @@ package load_test
 
 import (
 	"fmt"
-	"maps"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -15,41 +12,24 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-// majorsVariable names the installations of PostgreSQL between which the long
-// tests restore: "13=/folder/of/programs,15=/another".
-const majorsVariable = "TUSKVAULT_PG_MAJORS"
-
-// majors starts a server of each installation named, in order of version. The
-// test is skipped when there are not two.
+// majors starts a server of each major version, oldest first.
 func majors(t *testing.T) []*pgtest.Server {
 	t.Helper()
 	if os.Getenv("TUSKVAULT_LONG") == "" {
 		t.Skip("a long test: set TUSKVAULT_LONG")
 	}
-	bins := map[int]string{}
-	for item := range strings.SplitSeq(os.Getenv(majorsVariable), ",") {
-		if item == "" {
-			continue
-		}
-		name, bin, _ := strings.Cut(item, "=")
-		n, err := strconv.Atoi(name)
-		if err != nil || bin == "" {
-			t.Fatalf("%s: %q is not of the form MAJOR=FOLDER", majorsVariable, item)
-		}
-		bins[n] = bin
-	}
-	if len(bins) < 2 {
-		t.Skipf("no second major version: set %s to 13=FOLDER,15=FOLDER and so on", majorsVariable)
-	}
 	var all []*pgtest.Server
-	for _, n := range slices.Sorted(maps.Keys(bins)) {
+	for _, i := range pgtest.Majors(t) {
 		o := shared.Options
-		o.Bin = bins[n]
+		o.Bin = i.Bin
 		s := pgtest.Start(t, o)
-		if got := major(t, s); got != n {
-			t.Fatalf("%s: %s has version %d", majorsVariable, bins[n], got)
+		if got := major(t, s); got != i.Major {
+			t.Fatalf("%s has version %d, not %d", i.Bin, got, i.Major)
 		}
 		all = append(all, s)
+	}
+	if len(all) < 2 {
+		t.Skip("no second major version; run: make majors")
 	}
 	return all
 }
@@ -96,7 +76,7 @@ func later(t *testing.T, from, to *pgtest.Server, db string, m *memory, c *repo.
 		t.Errorf("contents (-source +restored):\n%s", d)
 	}
 	// The newer pg_dump words both.
-	if d := cmp.Diff(laterSchema(t, to.Bin, from, db), laterSchema(t, to.Bin, to, name)); d != "" {
+	if d := cmp.Diff(laterSchema(t, to.Client(), from, db), laterSchema(t, to.Client(), to, name)); d != "" {
 		t.Errorf("schema (-source +restored):\n%s", d)
 	}
 	const rights = `SELECT pg_get_userbyid(nspowner), (SELECT array_agg(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ' ' || a.privilege_type ORDER BY 1)

@@ -14,11 +14,20 @@ import (
 // they were.
 
 // removed gives what is done before anything else: what the source's users
-// dropped goes.
-func removed(d *repo.Database) []string {
+// dropped goes, what they made anew comes again.
+func removed(d *repo.Database, noOwner bool) []string {
 	var sql []string
-	if d.PublicOwner == "" {
+	switch {
+	case d.PublicOwner == "":
 		sql = append(sql, "DROP SCHEMA IF EXISTS public;")
+	case d.PublicACL == "" && d.Archive.Tool.Major() < 15:
+		// Somebody made it anew, without the privileges that initdb gives; this
+		// pg_dump does not say so.
+		create := "CREATE SCHEMA public"
+		if !noOwner {
+			create += " AUTHORIZATION " + d.PublicOwner.Quote()
+		}
+		sql = append(sql, "DROP SCHEMA IF EXISTS public;", create+";")
 	}
 	if !slices.ContainsFunc(d.Extensions, func(e repo.ExtensionFacts) bool { return e.Name == "plpgsql" }) {
 		sql = append(sql, "DROP EXTENSION IF EXISTS plpgsql;")

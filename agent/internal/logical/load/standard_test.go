@@ -33,11 +33,19 @@ func TestSchemaPublicBeginsAsTheArchiveTakesForGranted(t *testing.T) {
 }
 
 func TestWhatTheSourceDroppedGoes(t *testing.T) {
-	d := &repo.Database{PublicOwner: "o", Extensions: []repo.ExtensionFacts{{Name: "plpgsql"}}}
-	if got := load.Removed(d); got != nil {
+	usual := []repo.ExtensionFacts{{Name: "plpgsql"}}
+	if got := load.Removed(&repo.Database{PublicOwner: "o", PublicACL: "{o=UC/o}", Extensions: usual}, false); got != nil {
 		t.Errorf("of a usual database: %v", got)
 	}
-	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", "DROP EXTENSION IF EXISTS plpgsql;"}, load.Removed(&repo.Database{})); d != "" {
+	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", "DROP EXTENSION IF EXISTS plpgsql;"}, load.Removed(&repo.Database{}, false)); d != "" {
 		t.Error(d)
+	}
+	anew := &repo.Database{PublicOwner: "o", Extensions: usual, Archive: &repo.Archive{Tool: 130016}}
+	if d := cmp.Diff([]string{"DROP SCHEMA IF EXISTS public;", `CREATE SCHEMA public AUTHORIZATION "o";`}, load.Removed(anew, false)); d != "" {
+		t.Error(d)
+	}
+	anew.Archive.Tool = 150001 // it says so itself
+	if got := load.Removed(anew, false); got != nil {
+		t.Errorf("by a newer tool: %v", got)
 	}
 }

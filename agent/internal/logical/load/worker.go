@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -175,7 +176,7 @@ func (w *worker) preData(ctx context.Context) error {
 	if w.run.d.Live != nil {
 		return w.preDataEntries(ctx)
 	}
-	for _, q := range removed(w.run.d.Source) {
+	for _, q := range removed(w.run.d.Source, w.run.plan.request.NoOwner) {
 		if err := w.conn.Exec(ctx, q); postgres.Code(err) == "42501" && !w.conn.Superuser {
 			w.run.warn("database "+w.run.d.Target.Display(), "the source has no such object and it could not be dropped here: "+q, q)
 		} else if err != nil {
@@ -317,7 +318,10 @@ func (w *worker) statements(ctx context.Context, all []string) error {
 		if w.run.plan.request.NoOwner && isOwnerStatement(q) {
 			continue
 		}
-		if err := w.conn.Exec(ctx, q); err != nil {
+		err := w.conn.Exec(ctx, q)
+		if postgres.Code(err) == "42501" && !w.conn.Superuser && strings.HasPrefix(q, "COMMENT ") {
+			w.run.warn("comment", "not restored: "+err.Error(), "")
+		} else if err != nil {
 			return err // without the statement: it has passwords in it
 		}
 	}
