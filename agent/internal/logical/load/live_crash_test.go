@@ -235,12 +235,12 @@ func (x *crashCase) retry(t *testing.T, id repo.JobID, r job.Restore) {
 	x.age(t)
 }
 
-// steps gives the statements at which to cut: every other of the swap, and before
+// steps gives the statements at which to cut: every fourth of the swap, every other at its end, and before
 // it some of those that load; all of them in a long test.
 func steps(clean *wire) []int {
 	var all []int
 	for n := 1; n <= clean.seen; n++ {
-		if n >= clean.swap && (n%2 == 0 || n > clean.seen-8) || n%25 == 0 || os.Getenv("TUSKVAULT_LONG") != "" {
+		if n >= clean.swap && (n%4 == 0 || n > clean.seen-9 && n%2 == 0) || n%40 == 0 || os.Getenv("TUSKVAULT_LONG") != "" {
 			all = append(all, n)
 		}
 	}
@@ -265,7 +265,7 @@ func TestAnAgentKilledAtAnyStepLeavesLiveTablesWhole(t *testing.T) {
 	for _, n := range steps(clean) {
 		for _, after := range []bool{false, true} {
 			// After most statements is before the next one.
-			if after && (n < clean.swap || n < clean.seen-6 && os.Getenv("TUSKVAULT_LONG") == "") {
+			if after && (n < clean.swap || (n < clean.seen-8 || n%4 != 0) && os.Getenv("TUSKVAULT_LONG") == "") {
 				continue
 			}
 			id := repo.NewID()
@@ -303,7 +303,7 @@ func TestAServerKilledWhileRowsAreReplacedComesBackWhole(t *testing.T) {
 	}
 	x.retry(t, id, r)
 	for n := clean.swap - 1; n <= clean.seen-3; n++ {
-		if os.Getenv("TUSKVAULT_LONG") == "" && n%3 != 0 {
+		if os.Getenv("TUSKVAULT_LONG") == "" && n%7 != 0 {
 			continue
 		}
 		id := repo.NewID()
@@ -336,7 +336,7 @@ func TestABesideRestoreKilledAtAnyStepIsDoneByTheNextAttempt(t *testing.T) {
 	}
 	s.Exec(t, x.db, "DROP SCHEMA side CASCADE")
 	for n := 1; n <= clean.seen; n++ {
-		if n < clean.seen-4 && n%20 != 0 && os.Getenv("TUSKVAULT_LONG") == "" {
+		if n < clean.seen-4 && n%40 != 0 && os.Getenv("TUSKVAULT_LONG") == "" {
 			continue
 		}
 		id := repo.NewID()
