@@ -80,6 +80,33 @@ func TestMemoryForIndexesIsAShareWithinBounds(t *testing.T) {
 	}
 }
 
+func TestSortsGetLittleMemoryAndWhatIsNoSortTheLimit(t *testing.T) {
+	const limit = 512 << 20
+	index := func(am string) *pgarchive.Entry {
+		return &pgarchive.Entry{Desc: "INDEX", Defn: "CREATE INDEX i ON public.t USING " + am + " (c);"}
+	}
+	key := &pgarchive.Entry{Desc: "CONSTRAINT", Defn: "ALTER TABLE ONLY public.t ADD CONSTRAINT k PRIMARY KEY (id);"}
+	for _, c := range []struct {
+		entry     *pgarchive.Entry
+		heap      int64
+		parallel  int
+		min, most int64
+	}{
+		{key, 0, 0, 32 << 20, 32 << 20},
+		{index("btree"), 1 << 30, 0, 32 << 20, 32 << 20},
+		{index("btree"), 1 << 30, 2, 96 << 20, 96 << 20},
+		{index("btree"), 100 << 30, 0, 160 << 20, 170 << 20}, // one merge of 600 pieces
+		{index("btree"), 10 << 40, 0, limit, limit},
+		{index("gin"), 0, 0, limit, limit},
+		{&pgarchive.Entry{Desc: "CONSTRAINT", Defn: "ALTER TABLE ONLY public.t ADD CONSTRAINT k EXCLUDE USING gist (c WITH &&);"}, 0, 0, limit, limit},
+		{&pgarchive.Entry{Desc: "FK CONSTRAINT", Defn: "ALTER TABLE ONLY public.t ADD CONSTRAINT f FOREIGN KEY (c) REFERENCES public.u(id);"}, 0, 0, limit, limit},
+	} {
+		if got := load.MemoryFor(c.entry, c.heap, c.parallel, limit); got < c.min || got > c.most {
+			t.Errorf("%s over %d bytes, %d processes: %d bytes", c.entry.Defn, c.heap, c.parallel, got)
+		}
+	}
+}
+
 // snapshot is a manifest of one small database.
 func snapshot() *repo.Content {
 	return &repo.Content{

@@ -14,6 +14,7 @@ var (
 	FromDisplay  = fromDisplay
 	Grants       = grants
 	ClampMemory  = clampMemory
+	MemoryFor    = memoryFor
 	Elsewhere    = elsewhere
 	SchemaPublic = schemaPublic
 	Removed      = removed
