@@ -1,6 +1,6 @@
 -- Tablespaces of tables, indexes, partitions and the database itself.
 -- @globals
-COPY (SELECT 1) TO PROGRAM 'mkdir -p ":FOLDER/one" ":FOLDER/two words"';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mkdir -p ":FOLDER/one" ":FOLDER/two words"';
 
 CREATE TABLESPACE fam_space LOCATION ':FOLDER/one';
 
