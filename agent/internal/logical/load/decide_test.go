@@ -13,6 +13,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
