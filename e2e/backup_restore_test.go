@@ -64,9 +64,7 @@ func TestARestoreGivesTheRowsAndTheSchemaOfTheSnapshot(t *testing.T) {
 	second := backup(t, s, "--database", source)
 	third := backup(t, s, "--database", source)
 
-	// The archive of the schema begins with the time of the dump: its first chunk
-	// and the list that names it are new each time.
-	if j := job(t, s, third); j.Result.Stats.NewChunks > 2 || j.Result.Stats.Chunks == 0 {
+	if j := job(t, s, third); j.Result.Stats.NewChunks > 0 || j.Result.Stats.Chunks == 0 {
 		t.Errorf("an unchanged database sent %d of %d chunks again", j.Result.Stats.NewChunks, j.Result.Stats.Chunks)
 	}
 	old, now := dropLater(t, pg, source+"_old"), dropLater(t, pg, source+"_now")
@@ -201,7 +199,7 @@ func TestProgramsEndInOrderAndGoOnWhereTheyWere(t *testing.T) {
 		t.Errorf("snapshots after the restart: %s", out)
 	}
 	again := backup(t, s, "--database", source)
-	if j := job(t, s, again); j.Result.Stats.NewChunks > 2 {
+	if j := job(t, s, again); j.Result.Stats.NewChunks > 0 {
 		t.Errorf("after the restart %d chunks were sent again", j.Result.Stats.NewChunks)
 	}
 }

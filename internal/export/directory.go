@@ -311,7 +311,11 @@ func (w *folder) tableOfContents(ctx context.Context, groups []group) error {
 }
 
 func (w *folder) entries(ctx context.Context, f pgarchive.File, groups []group) error {
-	out, err := pgarchive.NewWriter(f, w.archive)
+	head := *w.archive
+	if at := w.database.Time; !at.IsZero() {
+		head.Created = at.UTC() // the archive in the snapshot tells no time
+	}
+	out, err := pgarchive.NewWriter(f, &head)
 	if err != nil {
 		return err
 	}

@@ -14,15 +14,13 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // Bounds of the pg_dump child.
 const (
-	// headBytes is the length of the archive's first chunk: it holds the time of
-	// the dump, so the chunks after it stay equal while the schema does.
-	headBytes = 256
 	// stderrBytes is how much of what pg_dump says is kept.
 	stderrBytes = 64 << 10
 	// killAfter is what a canceled pg_dump may take to cancel its own query.
@@ -142,7 +140,7 @@ type archiveWriter struct {
 
 // Write takes what pg_dump writes. An error of it ends pg_dump.
 func (w *archiveWriter) Write(p []byte) (int, error) {
-	if need := headBytes - len(w.head); need > 0 {
+	if need := pgarchive.HeadSize - len(w.head); need > 0 {
 		w.head = append(w.head, p[:min(need, len(p))]...)
 	}
 	for rest := p; len(rest) > 0; {
@@ -154,9 +152,6 @@ func (w *archiveWriter) Write(p []byte) (int, error) {
 			w.buf = buf
 		}
 		limit := min(w.cut.max, w.cut.cutter.Params().Target)
-		if w.emitted == 0 {
-			limit = min(limit, headBytes)
-		}
 		n := min(len(rest), limit-len(w.buf))
 		w.buf = append(w.buf, rest[:n]...)
 		rest = rest[n:]
@@ -172,6 +167,13 @@ func (w *archiveWriter) Write(p []byte) (int, error) {
 func (w *archiveWriter) emit() error {
 	if w.buf == nil {
 		return nil
+	}
+	if w.emitted == 0 {
+		// An archive that tells its time would be another one every day, and the chunk
+		// list that it shares with small tables too.
+		if err := pgarchive.Timeless(w.buf); err != nil {
+			return err
+		}
 	}
 	e := repo.ListEntry{Kind: seal.KindArchive, Name: w.cut.namer.Name(seal.KindArchive, w.buf), Length: uint32(len(w.buf))}
 	buf := w.buf
