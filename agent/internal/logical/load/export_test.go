@@ -11,13 +11,14 @@ import (
 
 // Exported for tests.
 var (
-	RolesIn      = rolesIn
-	FromDisplay  = fromDisplay
-	Grants       = grants
-	ClampMemory  = clampMemory
-	Elsewhere    = elsewhere
-	SchemaPublic = schemaPublic
-	Removed      = removed
+	RolesIn         = rolesIn
+	FromDisplay     = fromDisplay
+	Grants          = grants
+	ClampMemory     = clampMemory
+	Elsewhere       = elsewhere
+	SchemaPublic    = schemaPublic
+	Removed         = removed
+	WithoutInternal = withoutInternal
 )
 
 // Setting gives the clause that sets one setting.
