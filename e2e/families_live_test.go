@@ -194,8 +194,8 @@ func TestRowsBeyondHalfAGigabyteAreRead(t *testing.T) {
 	pg := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"max_wal_size": "4GB"}})
 	sql(t, pg, "postgres", "CREATE DATABASE wide")
 	sql(t, pg, "wide", "CREATE TABLE w (id int PRIMARY KEY, b bytea, c bytea, t text)", "ALTER TABLE w ALTER b SET STORAGE EXTERNAL, ALTER c SET STORAGE EXTERNAL, ALTER t SET STORAGE EXTERNAL",
-		"INSERT INTO w VALUES (1, decode(repeat('abcdef0123', 120000000), 'hex'), NULL, 'six hundred megabytes')", // no text of more than 1 GiB can be made
-		"INSERT INTO w VALUES (2, decode(repeat('00ff', 150000000), 'hex'), decode(repeat('ff00', 150000000), 'hex'), 'two of three hundred')",
+		"INSERT INTO w SELECT 1, x || x, NULL, 'six hundred megabytes' FROM decode(repeat('abcdef0123', 60000000), 'hex') x", // no text of more than 1 GiB can be made
+		"INSERT INTO w SELECT 2, x || x, x || x, 'two of three hundred' FROM decode(repeat('00ff', 75000000), 'hex') x",
 		"INSERT INTO w SELECT g, decode(repeat(md5(g::text), 1000), 'hex'), NULL, 't' FROM generate_series(3, 500) g", "INSERT INTO w VALUES (1000, NULL, NULL, repeat('0123456789', 60000000))")
 	s := running(t, pg)
 	id := backup(t, s, "--database", "wide")

@@ -276,14 +276,18 @@ func (r *round) compareReports(t *testing.T, f *families.Family, restored jobVie
 	t.Helper()
 	target := r.target(f)
 	for _, d := range restored.Result.Databases {
-		if d.Target == target && (!d.Complete || d.Tables != d.TablesVerified) {
+		if d.Target == target && (!d.Complete || d.Tables != d.TablesVerified+d.TablesCompared) {
 			t.Errorf("restore: %+v", d)
 		}
 	}
-	for name := range before {
+	for name, v := range before {
 		if slices.Contains(f.Differs, name) {
 			delete(before, name)
 			delete(after, name)
+		}
+		if r.major < 15 && r.top >= 15 && slices.Contains(f.Reworded, name) {
+			v.Fingerprint = after[name].Fingerprint
+			before[name] = v
 		}
 	}
 	if d := diff.Diff(before, after); d != "" {
@@ -302,6 +306,12 @@ problems:
 		}
 		if r.major != r.top && strings.HasPrefix(text, "extension ") && strings.Contains(text, " in the snapshot, ") {
 			continue // contrib's versions go with the server's
+		}
+		if r.major != r.top && strings.Contains(text, "collation ") && strings.Contains(text, "icu had version") {
+			continue // so does the library's
+		}
+		if r.from.Client() != r.from.Bin && strings.Contains(text, "wrote it in words that version") {
+			continue // a newer pg_dump was used, since the server has none
 		}
 		for _, words := range f.Problems {
 			if strings.Contains(text, words) {
@@ -393,8 +403,16 @@ func (r *round) expected(t *testing.T, f *families.Family) string {
 	} else if r.top < 15 && r.bin != r.to.Bin {
 		r.to.Exec(t, reference, "REVOKE CREATE ON SCHEMA public FROM PUBLIC") // which a pg_dump of 15 or later takes for granted
 	}
+	tool := r.bin
+	if r.major >= 15 {
+		tool = r.from.Client() // its own knows what is internal to it; one before 15 leaves out what schema public has
+	}
 	archive := filepath.Join(t.TempDir(), "schema.dump")
-	if out, err := exec.CommandContext(t.Context(), filepath.Join(r.bin, "pg_dump"), "-Fc", "--schema-only", "-f", archive, "-d", r.from.URL(source)).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(t.Context(), filepath.Join(tool, "pg_dump"), "-Fc", "--schema-only", "-f", archive, "-d", r.from.URL(source))
+	if r.major >= 17 {
+		cmd.Env = append(os.Environ(), "PGOPTIONS=-c event_triggers=off")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("pg_dump %s: %v: %s", source, err, out)
 	}
 	// It ends with an error where a setting is newer than the server; what matters

@@ -143,6 +143,7 @@ type jobView struct {
 			Error          string `json:"error"`
 			Tables         int64  `json:"tables"`
 			TablesVerified int64  `json:"tables_verified"`
+			TablesCompared int64  `json:"tables_compared"`
 		} `json:"databases"`
 		Problems []struct {
 			Severity string `json:"severity"`

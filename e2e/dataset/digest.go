@@ -20,13 +20,15 @@ var session = []string{
 }
 
 // columnsQuery gives each table with rows of its own and, for each of its
-// columns, an expression that is short however long the value is. Columns come
+// columns, an expression that is short however long the value is (of the type
+// "char" its number: the text differs between versions). Columns come
 // in the order of their names: a restore may change the order of definition.
 const columnsQuery = `SELECT n.nspname, c.relname,
-	coalesce(string_agg('coalesce(pg_catalog.md5(x.' || quote_ident(a.attname) || CASE WHEN a.atttypid = 'bytea'::regtype THEN '' ELSE '::pg_catalog.text' END || '), ''-'')',
+	coalesce(string_agg('coalesce(pg_catalog.md5(x.' || quote_ident(a.attname) || CASE coalesce(nullif(t.typbasetype, 0), t.oid) WHEN 'bytea'::regtype THEN ''
+			WHEN '"char"'::regtype THEN '::"char"::pg_catalog.int4::pg_catalog.text' ELSE '::pg_catalog.text' END || '), ''-'')',
 		', ' ORDER BY a.attname COLLATE "C"), '''none''')
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+	LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped LEFT JOIN pg_type t ON t.oid = a.atttypid
 	WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 	GROUP BY c.oid, n.nspname, c.relname ORDER BY 1, 2`
 

@@ -1,4 +1,7 @@
 -- The type "char" above 0x7f in UTF-8, whose text on 13 and 14 is a byte that is no character.
+-- @reworded t
+-- @reworded parted_1
+-- @reworded parted_2
 
 CREATE TABLE t (id int PRIMARY KEY, c "char"); INSERT INTO t SELECT i, (i - CASE WHEN i > 127 THEN 256 ELSE 0 END)::"char" FROM generate_series(0, 255) i; CREATE INDEX ON t (c);
 

@@ -15,6 +15,7 @@
 //	-- @problem WORDS            what backup or restore must say of it; anything else said is a failure
 //	-- @reordered TABLE          whose columns come back in another order, as pg_dump has them
 //	-- @differs TABLE            whose rows may differ, and why
+//	-- @reworded TABLE           whose text 15 and later write otherwise than 13 and 14
 //	-- @check [17+] WHAT         a query that must give the same rows in both databases,
 //	-- @gives                    and these, each line a row, columns apart by " | "
 //	-- @fails SQLSTATE           instead: the query must fail so in both
@@ -54,6 +55,8 @@ type Family struct {
 	Problems []string
 	// Reordered are tables, qualified, whose columns come back in another order.
 	Reordered []string
+	// Reworded are tables whose fingerprint is another from 15 on.
+	Reworded []string
 	// Differs are tables whose rows may differ.
 	Differs []string
 }
@@ -204,6 +207,8 @@ func (p *parser) directive(word, rest string) error {
 		p.f.Differs = append(p.f.Differs, table)
 	case "reordered":
 		p.f.Reordered = append(p.f.Reordered, rest)
+	case "reworded":
+		p.f.Reworded = append(p.f.Reworded, rest)
 	case "globals", "setup", "session":
 		p.part, p.since = word, since
 	case "check":

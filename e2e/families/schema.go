@@ -19,7 +19,8 @@ import (
 // there the restored database is compared with what the stock programs make of
 // the source on the same server. These use the newest pg_dump, ours is the
 // source's own. They differ in the right MAINTAIN of tables (17 and later), which
-// an owner who was denied everything keeps where pg_dump did not know it, and in
+// an owner who was denied everything keeps where pg_dump did not know it, and which
+// a grant of all rights by an older pg_dump includes; and in
 // options of subscriptions, whose defaults changed: with later set, that line goes
 // too, and the family's checks compare the catalog.
 func (f *Family) Normalize(schema string, later bool) string {
@@ -42,6 +43,9 @@ func (f *Family) Normalize(schema string, later bool) string {
 			continue
 		case slices.ContainsFunc(f.Reordered, func(t string) bool { return line == "CREATE TABLE "+t+" (\n" }):
 			inTable, sorted = true, nil
+		}
+		if later {
+			line = strings.Replace(line, "GRANT SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE ON TABLE ", "GRANT ALL ON TABLE ", 1)
 		}
 		b.WriteString(line)
 	}

@@ -11,13 +11,14 @@ import (
 
 // Exported for tests.
 var (
-	FromDisplay  = fromDisplay
-	Grants       = grants
-	ClampMemory  = clampMemory
-	MemoryFor    = memoryFor
-	Elsewhere    = elsewhere
-	SchemaPublic = schemaPublic
-	Removed      = removed
+	FromDisplay     = fromDisplay
+	Grants          = grants
+	ClampMemory     = clampMemory
+	MemoryFor       = memoryFor
+	Elsewhere       = elsewhere
+	SchemaPublic    = schemaPublic
+	Removed         = removed
+	WithoutInternal = withoutInternal
 )
 
 // Setting gives the clause that sets one setting.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -61,4 +62,28 @@ func schemaPublic(d *repo.Database, target pg.Version) []string {
 		}
 	}
 	return sql
+}
+
+// pg_attver is an option by which servers from 17.12 on mark columns for
+// their own use. Their pg_dump leaves it out; an older one writes it like any
+// other, and no server takes it back.
+var (
+	attributeVersion = regexp.MustCompile(`(, )?\bpg_attver='?\d+'?(, )?`)
+	attributeAlone   = regexp.MustCompile(`\bSET \(pg_attver='?\d+'?\)`)
+)
+
+// withoutInternal takes out of a table's statements what is internal to the server
+// that they were read from.
+func withoutInternal(defn string) string {
+	if !strings.Contains(defn, "pg_attver=") {
+		return defn
+	}
+	// Alone it leaves a statement that changes nothing.
+	defn = attributeAlone.ReplaceAllString(defn, "RESET (n_distinct)")
+	return attributeVersion.ReplaceAllStringFunc(defn, func(m string) string {
+		if strings.HasPrefix(m, ", ") && strings.HasSuffix(m, ", ") {
+			return ", "
+		}
+		return ""
+	})
 }

@@ -49,3 +49,17 @@ func TestWhatTheSourceDroppedGoes(t *testing.T) {
 		t.Errorf("by a newer tool: %v", got)
 	}
 }
+
+func TestWhatIsInternalToTheSourcesServerIsLeftOut(t *testing.T) {
+	for defn, want := range map[string]string{
+		"ALTER TABLE ONLY t ALTER COLUMN a SET (pg_attver=79884256);":                                "ALTER TABLE ONLY t ALTER COLUMN a RESET (n_distinct);",
+		"ALTER TABLE ONLY t ALTER COLUMN a SET (n_distinct=-0.5, pg_attver=7);":                      "ALTER TABLE ONLY t ALTER COLUMN a SET (n_distinct=-0.5);",
+		"ALTER TABLE ONLY t ALTER COLUMN a SET (pg_attver=7, n_distinct=-0.5);":                      "ALTER TABLE ONLY t ALTER COLUMN a SET (n_distinct=-0.5);",
+		"ALTER TABLE ONLY t ALTER COLUMN a SET (n_distinct=1, pg_attver=7, n_distinct_inherited=2);": "ALTER TABLE ONLY t ALTER COLUMN a SET (n_distinct=1, n_distinct_inherited=2);",
+		"CREATE TABLE t (a int);": "CREATE TABLE t (a int);",
+	} {
+		if got := load.WithoutInternal(defn); got != want {
+			t.Errorf("%s\ngives %s\nwant  %s", defn, got, want)
+		}
+	}
+}

@@ -298,7 +298,7 @@ func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 		}
 		w.method = e.TableAM
 	}
-	sql := e.Defn
+	sql := withoutInternal(e.Defn)
 	if q := e.AccessMethodStatement(); q != "" && w.conn.Version.Major() >= 17 {
 		sql += "\n" + q
 	}

@@ -1,0 +1,4 @@
+package families
+
+// Parse reads one file; exported for tests.
+var Parse = parse
