@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
 	"github.com/tuskvault/tuskvault/internal/config"
@@ -45,7 +47,7 @@ func (a *app) keyListCmd() *cobra.Command {
 			t := &print.Table{Columns: []print.Column{{Head: "ID"}, {Head: "NAME"}, {Head: "KIND", Flex: true}, {Head: "STATE"}, {Head: "ADDED"}, {Head: "BY", Wide: true}}}
 			var names []string
 			for _, k := range r.GetKeys() {
-				t.Row(print.Short(k.GetId()), k.GetName(), keyKind(k), keyState(k), print.Ago(k.GetCreateTime(), a.now()), k.GetCreatedBy())
+				t.Row(print.Short(k.GetId()), k.GetName(), keyKind(k), keyState(k), added(k.GetCreateTime(), a.now()), k.GetCreatedBy())
 				names = append(names, k.GetId())
 			}
 			return a.printer().Print(print.View{Message: r, Names: names, Table: t})
@@ -220,4 +222,12 @@ func (a *app) keyConfirmCmd() *cobra.Command {
 			return a.printer().Print(print.View{Message: r, Names: []string{k.GetId()}, Text: "recovery sheet of key " + print.Short(k.GetId()) + " confirmed\n"})
 		})
 	}}
+}
+
+// added says how long ago a key was added; nobody knows of the first one.
+func added(t *timestamppb.Timestamp, now time.Time) string {
+	if t == nil {
+		return "unknown"
+	}
+	return print.Ago(t, now)
 }

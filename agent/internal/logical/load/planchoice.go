@@ -21,8 +21,10 @@ func (p *Plan) choice(database pg.Name, c *Chosen, named bool) {
 	if named {
 		p.unmatched(database, c.Unmatched)
 	}
-	for _, n := range c.LeftOut {
-		p.warn(database, n.Object, n.Reason, "")
+	if !p.request.Live || !p.request.Replace { // in place, what hangs on the table in use stays as it is
+		for _, n := range c.LeftOut {
+			p.warn(database, n.Object, n.Reason, "")
+		}
 	}
 	for _, n := range c.Unsure {
 		p.warn(database, n.Object, n.Reason, "look at it after the restore")
