@@ -217,7 +217,8 @@ func TestDamageFailsAnExportAndNamesTheTable(t *testing.T) {
 		} else {
 			stock(t, pg, nil, "pg_restore", "--exit-on-error", "-d", loaded, out)
 		}
-		if n := value(t, pg.URL(loaded), "SELECT (SELECT count(*) FROM whole) || ' ' || (SELECT count(*) BETWEEN 1 AND 4999 FROM broken)"); n != "100 true" {
+		// Of the damaged table at most what came before the damage.
+		if n := value(t, pg.URL(loaded), "SELECT (SELECT count(*) FROM whole) || ' ' || (SELECT count(*) < 5000 FROM broken)"); n != "100 true" {
 			t.Errorf("%s: rows loaded: %s", format, n)
 		}
 	}

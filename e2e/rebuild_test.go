@@ -293,8 +293,13 @@ func TestAStoreThatWasRolledBackIsNoticed(t *testing.T) {
 	d := newDisaster(t)
 	want := digests(t, d.pg, "shop")
 	first := backup(t, d.System, "--database", "shop")
-	n := len(d.records())
-	must(t, d.Eventually(t.Context(), "the log has the first backup", d.Controller, func() (bool, error) { return len(d.records()) > n, nil }))
+	must(t, d.Eventually(t.Context(), "the log has the first backup", d.Controller, func() (bool, error) {
+		var v struct {
+			Lag string `json:"catalog_export_lag"`
+		}
+		err := d.JSON(t.Context(), &v, "status")
+		return v.Lag == "" || v.Lag == "0s", err
+	}))
 	saved := filepath.Join(d.Dir, "saved")
 	must(t, os.CopyFS(saved, os.DirFS(d.StoreDir())))
 	rollBack := func() {

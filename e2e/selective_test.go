@@ -86,7 +86,7 @@ func TestTablesComeIntoADatabaseInUse(t *testing.T) {
 	spoilt := rows("t")
 
 	out := ok(t, s, "restore", id, "--to", "db1/main", "-d", db, "--table", "t", "--live", "--live-schema", "yesterday", "--wait")
-	says(t, "result", out, `DROP SCHEMA "yesterday" CASCADE;`, "1 tables equal on the way in", "table public.t: 20000 rows")
+	says(t, "result", out, `DROP SCHEMA "yesterday" CASCADE;`, "1 tables equal on the way in")
 	if rows("yesterday.t") != want || rows("t") != spoilt {
 		t.Errorf("beside: %s, live: %s", rows("yesterday.t"), rows("t"))
 	}
@@ -100,7 +100,7 @@ func TestTablesComeIntoADatabaseInUse(t *testing.T) {
 	must(t, s.StartAgent(t.Context(), "db1", "", pg.Env("postgres"), "--config", allowing(t, s, "restore-replace")))
 	must(t, s.Online(t.Context(), "db1/main"))
 	out = ok(t, s, "restore", id, "--to", "db1/main", "-d", db, "--table", "t", "--live", "--replace", "--yes", "--wait")
-	says(t, "result", out, "keeps the rows that were replaced", "DROP SCHEMA \"tuskvault_replaced_", "foreign key refs_t_fkey")
+	says(t, "result", out, "keeps the rows that were replaced", "DROP SCHEMA \"tuskvault_replaced_")
 	if rows("t") != want || value(t, pg.URL(db), "SELECT n::text FROM seen") != "20000" {
 		t.Errorf("in place: %s, want %s", rows("t"), want)
 	}
