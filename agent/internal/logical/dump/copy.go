@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
+	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -43,7 +44,17 @@ func (r *run) copyItem(conn *postgres.Conn, cut *cutting, i *item) error {
 		return err
 	}
 	if i.table.group.Load() {
-		if err := r.copyWide(conn, cut, i); err != nil {
+		err := r.copyWide(conn, cut, i)
+		if postgres.Code(err) == "42883" && i.table.odd != "" { // a type beside it has no binary format: as pg_dump reads it, then
+			if e := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tuskvault_item"); e != nil {
+				return errors.Join(err, e)
+			}
+			i.runs = nil
+			i.db.warn(repo.Problem{Severity: "warning", Object: "table " + i.table.display(),
+				Reason: "has values of type \"char\" above 0x7f beside a type that has no binary format: version 15 and later may not take them"})
+			err = r.copyRun(conn, cut, i, seal.KindRowsText, "")
+		}
+		if err != nil {
 			return err
 		}
 		return conn.Exec(ctx, "RELEASE SAVEPOINT tuskvault_item")
@@ -92,22 +103,25 @@ func (r *run) wideRows(t *table) string {
 	return fmt.Sprintf("(%s > %d OR %s)", t.wide, r.o.WideRow, t.odd)
 }
 
-// copyWide reads an item in two runs.
+// copyWide reads an item in two runs, or in one when the predicate picks no row of
+// it: many a type has no binary format at all.
 func (r *run) copyWide(conn *postgres.Conn, cut *cutting, i *item) error {
 	wide := r.wideRows(i.table)
 	i.runs, i.apart = nil, true
+	var found bool
+	if err := conn.One(i.db.ctx, &found, "SELECT EXISTS (SELECT FROM ONLY "+i.table.quoted()+i.condition(wide)+")"); err != nil {
+		return err
+	}
+	if !found { // of a range whose text failed there is one, or the error had another reason
+		return r.copyRun(conn, cut, i, seal.KindRowsText, "")
+	}
 	if err := r.copyRun(conn, cut, i, seal.KindRowsText, "NOT "+wide); err != nil {
 		return err
 	}
 	if err := r.copyRun(conn, cut, i, seal.KindRowsBinary, wide); err != nil {
 		return r.nameWidest(conn, i, wide, err)
 	}
-	last := i.runs[len(i.runs)-1]
-	last.wide = wide
-	if last.lists.Rows() == 0 { // no row of this item, or the error had another reason, and it is gone
-		last.abandon()
-		i.runs = i.runs[:1]
-	}
+	i.runs[len(i.runs)-1].wide = wide
 	return nil
 }
 
@@ -123,7 +137,7 @@ func (r *run) nameWidest(conn *postgres.Conn, i *item, wide string, cause error)
 	var ctid string
 	var size int64
 	if err := conn.Each(ctx, "SELECT ctid::text, ("+i.table.wide+") / 2 FROM ONLY "+i.table.quoted()+i.condition(wide)+" ORDER BY 2 DESC LIMIT 1",
-		nil, []any{&ctid, &size}, func() error { return nil }); err != nil {
+		nil, []any{&ctid, &size}, func() error { return nil }); err != nil || ctid == "" {
 		return cause
 	}
 	return postgres.WithHint(fmt.Errorf("the widest row, at ctid %s, has about %d bytes: %w", ctid, size, cause),
