@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +135,7 @@ type archiveWriter struct {
 	head    []byte
 	buf     []byte
 	emitted int
+	broken  error // why the output does not begin like an archive
 }
 
 // Write takes what pg_dump writes. An error of it ends pg_dump.
@@ -171,9 +171,7 @@ func (w *archiveWriter) emit() error {
 	if w.emitted == 0 {
 		// An archive that tells its time would be another one every day, and the chunk
 		// list that it shares with small tables too.
-		if err := pgarchive.Timeless(w.buf); err != nil {
-			return err
-		}
+		w.broken = pgarchive.Timeless(w.buf) // told by format: what pg_dump says of itself comes first
 	}
 	e := repo.ListEntry{Kind: seal.KindArchive, Name: w.cut.namer.Name(seal.KindArchive, w.buf), Length: uint32(len(w.buf))}
 	buf := w.buf
@@ -201,8 +199,11 @@ func (w *archiveWriter) abandon() {
 
 // format reads the archive's version from its header.
 func (w *archiveWriter) format() (string, error) {
-	if len(w.head) < 8 || !bytes.HasPrefix(w.head, []byte("PGDMP")) {
-		return "", fmt.Errorf("its output is no archive: %w", errs.Corrupt)
+	if w.emitted == 0 {
+		return "", fmt.Errorf("its output is no archive: nothing was written: %w", errs.Corrupt)
+	}
+	if w.broken != nil {
+		return "", fmt.Errorf("its output is no archive: %w", w.broken)
 	}
 	return fmt.Sprintf("%d.%d", w.head[5], w.head[6]), nil
 }
