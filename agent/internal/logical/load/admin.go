@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -45,7 +46,7 @@ func (r *Restore) adminDatabase() pg.Name {
 // transaction: all or none of them.
 func (r *Restore) createGlobals(ctx context.Context) ([]repo.Problem, error) {
 	g := &r.plan.Globals
-	statements := g.statements(r.plan.target.Version)
+	statements := globalStatements(g, r.plan.target.Version)
 	if len(statements) == 0 && len(g.Tablespaces) == 0 {
 		return nil, nil
 	}
@@ -145,7 +146,7 @@ func (r *restore) create(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := c.Exec(ctx, "COMMENT ON DATABASE "+r.d.Temporary.Quote()+" IS "+lit(pg.Name(r.mark()))); err != nil {
+	if err := c.Exec(ctx, "COMMENT ON DATABASE "+r.d.Temporary.Quote()+" IS "+sqltext.Literal(pg.Name(r.mark()))); err != nil {
 		return fmt.Errorf("mark database %s as half made: %w", r.d.Temporary.Display(), err)
 	}
 	return c.One(ctx, &r.oid, "SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = $1", r.d.Temporary)
@@ -227,7 +228,7 @@ func (r *restore) finish(ctx context.Context) error {
 		return err
 	}
 	defer func() { c.Close(ctx) }()
-	statements := r.plan.finishStatements(r.d, settings)
+	statements := finishStatements(r.plan, r.d, settings)
 	for i := 1; ; i++ {
 		var problems []repo.Problem
 		problems, err = r.swap(ctx, c, statements)
@@ -288,9 +289,9 @@ func (r *restore) endSessions(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	names := "datname = " + lit(r.d.Temporary)
+	names := "datname = " + sqltext.Literal(r.d.Temporary)
 	if r.d.Replaced != "" {
-		names += " OR datname = " + lit(r.d.Target)
+		names += " OR datname = " + sqltext.Literal(r.d.Target)
 	}
 	end := make(chan struct{})
 	done := make(chan struct{})

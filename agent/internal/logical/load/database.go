@@ -79,7 +79,7 @@ func (r *restore) run(ctx context.Context) error {
 	}
 	r.progress.set(job.PhaseSchema)
 	var err error
-	if r.archive, err = r.Restore.archive(ctx, r.d); err != nil {
+	if r.archive, err = r.plan.archive(ctx, r.o.Source, r.d); err != nil {
 		return err
 	}
 	if r.d.Live != nil {

@@ -60,8 +60,8 @@ func markDone(id repo.JobID) string { return mark(id) + "done; " }
 
 // lookAtLive reads the databases in use and moves what is restored to schemas
 // beside the live tables. A database that does not exist is left to the planner.
-func (r *Restore) lookAtLive(ctx context.Context, all []*asked) error {
-	request := r.plan.request
+func (p *planner) lookAtLive(ctx context.Context, all []*asked) error {
+	request := p.request
 	for n, one := range all {
 		if one.part == nil {
 			continue
@@ -70,7 +70,7 @@ func (r *Restore) lookAtLive(ctx context.Context, all []*asked) error {
 		if !ok {
 			continue
 		}
-		facts, err := r.readLive(ctx, name, n, one)
+		facts, err := p.readLive(ctx, name, n, one)
 		if postgres.Code(err) == postgres.CodeUndefinedDatabase || errors.Is(err, errs.NotFound) {
 			continue
 		}
@@ -93,8 +93,8 @@ func liveName(r job.Restore, d *repo.Database) (pg.Name, bool) {
 	return d.Name, true
 }
 
-func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked) (*liveFacts, error) {
-	c, err := postgres.Connect(ctx, r.o.Config, name, application)
+func (p *planner) readLive(ctx context.Context, name pg.Name, n int, one *asked) (*liveFacts, error) {
+	c, err := postgres.Connect(ctx, p.server, name, application)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +103,10 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 	if err := c.Apply(ctx, append([]postgres.Setting{{Name: "search_path"}, {Name: "quote_all_identifiers", Value: "off"}}, readOnly...)); err != nil {
 		return nil, err
 	}
-	f := &liveFacts{replica: c.Superuser, staging: stagingName(r.id, n), schema: schemaName(r.id, n, r.plan.request), sequences: one.part.Database.Sequences}
-	reader := &factsReader{c, f}
+	f := &liveFacts{replica: c.Superuser, staging: stagingName(p.id, n), schema: schemaName(p.id, n, p.request), sequences: one.part.Database.Sequences}
 	err = c.One(ctx, &f.create, "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')")
 	if err == nil {
-		err = reader.readSchemas(ctx, f.staging, f.schema)
+		err = f.readSchemas(ctx, c, f.staging, f.schema)
 	}
 	if err != nil {
 		return nil, err
@@ -117,8 +116,8 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 			return nil, err
 		}
 	}
-	if !r.plan.request.Replace {
-		if err := reader.readShared(ctx, one.part.Archive); err != nil {
+	if !p.request.Replace {
+		if err := f.readShared(ctx, c, one.part.Archive); err != nil {
 			return nil, err
 		}
 		f.refusals, err = selection.Beside(one.part, f.staging, f.exists)
@@ -128,7 +127,7 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 	if f.units, err = selection.Staged(one.part, f.staging, c.Version.Major() >= 14); err != nil {
 		return nil, err
 	}
-	return f, reader.readTables(ctx, liveNames(f.units))
+	return f, f.readTables(ctx, c, liveNames(f.units))
 }
 
 func liveNames(units []selection.Unit) []sqltext.QualifiedName {
@@ -223,7 +222,7 @@ func (p *Plan) inPlace(database pg.Name, l *LivePlan, f *liveFacts) {
 			continue
 		}
 		for _, v := range t.views {
-			p.warn(database, "materialized view "+v.String(), "shows the old rows of "+u.Live.String(), "REFRESH MATERIALIZED VIEW "+v.quoted()+";")
+			p.warn(database, "materialized view "+v.String(), "shows the old rows of "+u.Live.String(), "REFRESH MATERIALIZED VIEW "+v.Quoted()+";")
 		}
 		for _, k := range t.foreignKeys {
 			if !slices.ContainsFunc(l.keys, func(o foreignKey) bool { return o.name == k.name && o.from == k.from }) {

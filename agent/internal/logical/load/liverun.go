@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
@@ -72,7 +73,7 @@ func (r *restore) createStaging(ctx context.Context) error {
 	schema := r.d.Live.Staging.Quote()
 	// One message is one transaction: there is no schema without its mark.
 	return c.Exec(ctx, quietTriggers(c)+"DROP SCHEMA IF EXISTS "+schema+" CASCADE; CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+
-		lit(pg.Name(mark(r.id)+"not complete; to drop it: DROP SCHEMA "+schema+" CASCADE;")))
+		sqltext.Literal(pg.Name(mark(r.id)+"not complete; to drop it: DROP SCHEMA "+schema+" CASCADE;")))
 }
 
 // dropStaging removes the half-made schema after a failure, also when ctx has ended.
@@ -104,7 +105,7 @@ func (r *restore) reveal(ctx context.Context) error {
 	comment := markDone(r.id) + fmt.Sprintf("%d tables of %s; to drop them: %s", r.d.Tables, r.snapshotName(), l.DropCommand())
 	_, err = transact(ctx, c, []statement{
 		{sql: quietTriggers(c) + "ALTER SCHEMA " + l.Staging.Quote() + " RENAME TO " + l.Schema.Quote()},
-		{sql: "COMMENT ON SCHEMA " + l.Schema.Quote() + " IS " + lit(pg.Name(comment))},
+		{sql: "COMMENT ON SCHEMA " + l.Schema.Quote() + " IS " + sqltext.Literal(pg.Name(comment))},
 	})
 	if err != nil {
 		if ok, e := r.liveLanded(ctx, c); e != nil {
@@ -135,7 +136,7 @@ func (r *restore) liveLanded(ctx context.Context, c *postgres.Conn) (bool, error
 	}
 	defer again.Close(ctx)
 	f := &liveFacts{}
-	if err := (&factsReader{again, f}).readSchemas(ctx, r.d.Live.Schema); err != nil {
+	if err := f.readSchemas(ctx, again, r.d.Live.Schema); err != nil {
 		return false, err
 	}
 	return strings.HasPrefix(f.schemas[r.d.Live.Schema], markDone(r.id)), nil
@@ -153,12 +154,12 @@ func (r *restore) analyzeLive(ctx context.Context, c *postgres.Conn) {
 
 // locked gives the relations that replacing rows locks: those of units, and those
 // that foreign keys tie to them. Both are in one order for every restore.
-func (l *LivePlan) locked() (units, neighbours []string) {
+func locked(l *LivePlan) (units, neighbours []string) {
 	for _, u := range l.Units {
 		units = append(units, u.Live.Quoted())
 	}
 	for _, k := range l.keys {
-		for _, q := range []string{k.from.quoted(), k.to.quoted()} {
+		for _, q := range []string{k.from.Quoted(), k.to.Quoted()} {
 			if !slices.Contains(units, q) && !slices.Contains(neighbours, q) {
 				neighbours = append(neighbours, q)
 			}

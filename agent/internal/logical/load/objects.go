@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -90,7 +91,7 @@ func (w *worker) loadObjectData(ctx context.Context, o *repo.LargeObjects) error
 		}
 		w.run.progress.loaded(objectsRelation, 0, int64(len(data)))
 	}
-	if want := (rowSum{o.Rows, o.Fingerprint}); sum != want {
+	if want := (rowSum{rows: o.Rows, sum: o.Fingerprint}); sum != want {
 		return fmt.Errorf("large objects differ from the snapshot's: expected pages: %s, found %s: %w", want, sum, errs.Corrupt)
 	}
 	return out.flush(ctx)
@@ -256,14 +257,14 @@ func (r *restore) objectStatements(f *repo.LargeObjectFacts) []string {
 	object := fmt.Sprintf("LARGE OBJECT %d", f.OID)
 	var sql []string
 	if !r.plan.request.NoOwner {
-		owner := r.shaper.names.Role(f.Owner)
+		owner := r.plan.names.Role(f.Owner)
 		if owner != r.plan.target.Role {
 			sql = append(sql, "ALTER "+object+" OWNER TO "+owner.Quote()+";")
 		}
-		sql = append(sql, grants(object, owner, r.shaper.names.ACL(f.ACL))...)
+		sql = append(sql, grants(object, owner, r.plan.names.ACL(f.ACL))...)
 	}
 	if f.Comment != nil {
-		sql = append(sql, "COMMENT ON "+object+" IS "+lit(pg.Name(*f.Comment))+";")
+		sql = append(sql, "COMMENT ON "+object+" IS "+sqltext.Literal(pg.Name(*f.Comment))+";")
 	}
 	return sql
 }
@@ -285,7 +286,7 @@ func (w *worker) verifyObjects(ctx context.Context, o *repo.LargeObjects) error 
 	if err != nil {
 		return fmt.Errorf("read large objects back: %w", err)
 	}
-	if want := (rowSum{o.Rows, o.Fingerprint}); got != want {
+	if want := (rowSum{rows: o.Rows, sum: o.Fingerprint}); got != want {
 		return fmt.Errorf("large objects differ from the snapshot's: expected pages: %s, found %s: %w", want, got, errs.Corrupt)
 	}
 	return nil

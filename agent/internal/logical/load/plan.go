@@ -31,6 +31,8 @@ type Plan struct {
 	target  *Target
 	source  pg.Version
 	names   selection.Names
+	shaper  *shaper                   // of a plan that Make made
+	asked   map[*repo.Database]*asked // by what is restored of it; the same
 }
 
 // DatabasePlan is the plan for one database.
@@ -322,7 +324,7 @@ func (p *Plan) Lines() []string {
 	all := p.verdicts()
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	say("server %s, snapshot of %s", p.target.Version, p.source)
-	all = append(all, p.Globals.lines()...)
+	all = append(all, p.Globals.Lines()...)
 	for i := range p.Databases {
 		all = append(all, p.databaseLines(&p.Databases[i])...)
 	}

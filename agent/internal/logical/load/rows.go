@@ -9,6 +9,19 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
+// rowSum is a number of rows and the sum over them.
+type rowSum struct {
+	rows int64
+	sum  chunk.Fingerprint
+}
+
+func (r *rowSum) add(o rowSum) {
+	r.rows += o.rows
+	r.sum.Merge(o.sum)
+}
+
+func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.rows, r.sum) }
+
 // rowScanner finds the rows in what is handed to a COPY and sums them up, as the
 // rows of the snapshot were summed up when they were read: a row of text is its
 // line with the newline, one of the binary format its tuple. Rows may be cut

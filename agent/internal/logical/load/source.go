@@ -223,7 +223,7 @@ func (r *runReader) whole() error {
 		return fmt.Errorf("%d rows in %d bytes arrived, the manifest says %d in %d: %w",
 			got.rows, r.bytes, r.run.Rows, r.run.Stream.Bytes, errs.Corrupt)
 	}
-	if want := (rowSum{r.run.Rows, r.run.Fingerprint}); got != want {
+	if want := (rowSum{rows: r.run.Rows, sum: r.run.Fingerprint}); got != want {
 		return fmt.Errorf("the rows that arrived differ from the snapshot's: expected %s, found %s: %w", want, got, errs.Corrupt)
 	}
 	return nil

@@ -6,24 +6,12 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
-
-// rowSum is a number of rows and the sum over them.
-type rowSum struct {
-	rows int64
-	sum  chunk.Fingerprint
-}
-
-func (r *rowSum) add(o rowSum) {
-	r.rows += o.rows
-	r.sum.Merge(o.sum)
-}
-
-func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.rows, r.sum) }
 
 // compared is what was read back of a table, part by part.
 type compared struct {
@@ -47,10 +35,10 @@ func (c *compared) add(text, binary rowSum) (last bool) {
 // expected gives what the manifest says of a table, apart for the two formats,
 // and the predicate of the rows that are in the binary format.
 func (t *table) expected() (text, binary rowSum, wide string) {
-	text = rowSum{t.Rows, t.Fingerprint}
+	text = rowSum{rows: t.Rows, sum: t.Fingerprint}
 	for _, r := range t.Runs {
 		if r.Binary {
-			binary.add(rowSum{r.Rows, r.Fingerprint})
+			binary.add(rowSum{rows: r.Rows, sum: r.Fingerprint})
 			wide = r.Wide
 		}
 	}
@@ -62,9 +50,9 @@ func (t *table) expected() (text, binary rowSum, wide string) {
 func (t *table) given() (text, binary rowSum) {
 	for _, r := range t.Runs {
 		if r.Binary {
-			binary.add(rowSum{r.Rows, r.Fingerprint})
+			binary.add(rowSum{rows: r.Rows, sum: r.Fingerprint})
 		} else {
-			text.add(rowSum{r.Rows, r.Fingerprint})
+			text.add(rowSum{rows: r.Rows, sum: r.Fingerprint})
 		}
 	}
 	return text, binary
@@ -280,7 +268,7 @@ func localSettings(session map[string]string, settings []postgres.Setting) strin
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString("pg_catalog.set_config(" + lit(pg.Name(s.Name)) + ", " + lit(pg.Name(s.Value)) + ", true)")
+		b.WriteString("pg_catalog.set_config(" + sqltext.Literal(pg.Name(s.Name)) + ", " + sqltext.Literal(pg.Name(s.Value)) + ", true)")
 	}
 	return b.String()
 }

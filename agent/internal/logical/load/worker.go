@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -287,7 +288,7 @@ func (w *worker) tolerate(ctx context.Context, e *pgarchive.Entry, err error) er
 // execute runs an entry's statements and gives what it makes to its owner.
 func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 	if e.Tablespace != w.tablespace {
-		if err := w.conn.Exec(ctx, "SET default_tablespace = "+lit(e.Tablespace)); err != nil {
+		if err := w.conn.Exec(ctx, "SET default_tablespace = "+sqltext.Literal(e.Tablespace)); err != nil {
 			return err
 		}
 		w.tablespace = e.Tablespace
