@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -15,7 +16,7 @@ import (
 
 // admin opens a session outside all databases that the restore moves.
 func (r *Restore) admin(ctx context.Context) (*postgres.Conn, error) {
-	c, err := postgres.Connect(ctx, r.o.Config, r.adminDatabase(), application)
+	c, err := postgres.Connect(ctx, r.o.Config, r.adminDatabase(), plan.Application)
 	if err != nil {
 		return nil, err
 	}
@@ -30,12 +31,12 @@ func (r *Restore) admin(ctx context.Context) (*postgres.Conn, error) {
 
 // adminDatabase is the first of the usual databases that is not replaced.
 func (r *Restore) adminDatabase() pg.Name {
-	for _, name := range []pg.Name{r.plan.target.Maintenance, postgres.DefaultMaintenance, "template1"} {
+	for _, name := range []pg.Name{r.plan.Target.Maintenance, postgres.DefaultMaintenance, "template1"} {
 		replaced := false
 		for i := range r.plan.Databases {
 			replaced = replaced || r.plan.Databases[i].Target == name
 		}
-		if _, ok := r.plan.target.Databases[name]; ok && !replaced {
+		if _, ok := r.plan.Target.Databases[name]; ok && !replaced {
 			return name
 		}
 	}
@@ -46,7 +47,7 @@ func (r *Restore) adminDatabase() pg.Name {
 // transaction: all or none of them.
 func (r *Restore) createGlobals(ctx context.Context) ([]repo.Problem, error) {
 	g := &r.plan.Globals
-	statements := globalStatements(g, r.plan.target.Version)
+	statements := globalStatements(g, r.plan.Target.Version)
 	if len(statements) == 0 && len(g.Tablespaces) == 0 {
 		return nil, nil
 	}
@@ -189,7 +190,7 @@ func (r *Restore) dropSubscriptions(ctx context.Context, admin *postgres.Conn, n
 	if err := admin.Exec(ctx, "ALTER DATABASE "+name.Quote()+" ALLOW_CONNECTIONS true"); err != nil {
 		return err
 	}
-	c, err := postgres.Connect(ctx, r.o.Config, name, application)
+	c, err := postgres.Connect(ctx, r.o.Config, name, plan.Application)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
@@ -10,10 +11,10 @@ import (
 // finishStatements give the database, still under its temporary name, its owner,
 // privileges, settings and the rest. Each is tried by itself where optional is
 // set: a setting that the server does not know must not cost the whole restore.
-func finishStatements(p *Plan, d *DatabasePlan, settings []dbSetting) []statement {
+func finishStatements(p *plan.Plan, d *plan.DatabasePlan, settings []dbSetting) []statement {
 	var all []statement
 	object := "DATABASE " + d.Temporary.Quote()
-	if !p.request.NoOwner {
+	if !p.Request.NoOwner {
 		all = append(all, statement{sql: "ALTER " + object + " OWNER TO " + d.Properties.Owner.Quote()})
 		for _, q := range grants(object, d.Properties.Owner, d.Properties.ACL) {
 			all = append(all, statement{sql: q})
@@ -27,7 +28,7 @@ func finishStatements(p *Plan, d *DatabasePlan, settings []dbSetting) []statemen
 		what := "setting " + name
 		q := "ALTER " + object + " " + clause
 		if s.role != "" {
-			if p.request.NoOwner && !p.target.Roles[s.role] {
+			if p.Request.NoOwner && !p.Target.Roles[s.role] {
 				continue
 			}
 			what += " of role " + s.role.Display()

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
 // globalStatements give the globals, in order. version is the target's.
-func globalStatements(g *GlobalsPlan, version pg.Version) []statement {
+func globalStatements(g *plan.GlobalsPlan, version pg.Version) []statement {
 	var all []statement
 	for _, r := range g.Roles {
 		all = append(all, roleStatements(r)...)

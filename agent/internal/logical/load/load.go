@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -22,7 +24,7 @@ type Options struct {
 	// Config reaches the server.
 	Config postgres.Config
 	// Source gives the snapshot's bytes.
-	Source Source
+	Source stream.Source
 	// Reporter takes progress, at most every second, and log lines.
 	Reporter job.Reporter
 	// Transferred counts sealed bytes fetched so far, for progress.
@@ -39,7 +41,7 @@ type Restore struct {
 	o       Options
 	content *repo.Content
 	id      repo.JobID
-	plan    *Plan
+	plan    *plan.Plan
 	jobs    int
 	rows    []*progress
 	// compared has an element for each database whose restore has ended.
@@ -50,15 +52,15 @@ type Restore struct {
 // large objects), looks at the server and plans. Nothing is changed. A plan that
 // refuses is no error: see Plan.Err.
 func Prepare(ctx context.Context, o Options, content *repo.Content, id repo.JobID, request job.Restore) (*Restore, error) {
-	p, err := Make(ctx, Inputs{Server: o.Config, Source: o.Source, Content: content, Job: id, Request: request})
+	p, err := plan.Make(ctx, plan.Inputs{Server: o.Config, Source: o.Source, Content: content, Job: id, Request: request})
 	if err != nil {
 		return nil, err
 	}
-	return &Restore{o: o, content: content, id: id, jobs: Jobs(request.Jobs), plan: p}, nil
+	return &Restore{o: o, content: content, id: id, jobs: plan.Jobs(request.Jobs), plan: p}, nil
 }
 
 // Plan gives the plan.
-func (r *Restore) Plan() *Plan { return r.plan }
+func (r *Restore) Plan() *plan.Plan { return r.plan }
 
 // Outcome is what a restore did.
 type Outcome struct {

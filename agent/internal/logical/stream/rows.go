@@ -1,4 +1,4 @@
-package load
+package stream
 
 import (
 	"bytes"
@@ -9,18 +9,21 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
-// rowSum is a number of rows and the sum over them.
-type rowSum struct {
-	rows int64
-	sum  chunk.Fingerprint
+// RowSum is a number of rows and the sum over them.
+type RowSum struct {
+	Rows int64
+	// Sum does not depend on the rows' order.
+	Sum chunk.Fingerprint
 }
 
-func (r *rowSum) add(o rowSum) {
-	r.rows += o.rows
-	r.sum.Merge(o.sum)
+// Add takes in other rows.
+func (r *RowSum) Add(o RowSum) {
+	r.Rows += o.Rows
+	r.Sum.Merge(o.Sum)
 }
 
-func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.rows, r.sum) }
+// String names both for people.
+func (r RowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.Rows, r.Sum) }
 
 // rowScanner finds the rows in what is handed to a COPY and sums them up, as the
 // rows of the snapshot were summed up when they were read: a row of text is its
@@ -28,7 +31,7 @@ func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)",
 // anywhere; memory does not depend on their width.
 type rowScanner struct {
 	binary bool
-	sum    rowSum
+	sum    RowSum
 
 	h    chunk.RowHasher // of a row that began in an earlier piece
 	open bool            // there is one
@@ -51,12 +54,12 @@ func (s *rowScanner) write(p []byte) error {
 		p = p[n:]
 		switch {
 		case whole && !s.open:
-			s.sum.sum.Add(chunk.HashRow(row))
-			s.sum.rows++
+			s.sum.Sum.Add(chunk.HashRow(row))
+			s.sum.Rows++
 		case whole:
 			_, _ = s.h.Write(row) // never fails
-			s.sum.sum.Add(s.h.Sum())
-			s.sum.rows++
+			s.sum.Sum.Add(s.h.Sum())
+			s.sum.Rows++
 			s.open = false
 		default:
 			if !s.open {

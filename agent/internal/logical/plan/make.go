@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -8,14 +8,15 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-// application is what pg_stat_activity shows of the sessions.
-const application = "tuskvault restore"
+// Application is what pg_stat_activity shows of the sessions.
+const Application = "tuskvault restore"
 
 // MaxJobs bounds the parallel sessions of one restore.
 const MaxJobs = 64
@@ -34,7 +35,7 @@ type Inputs struct {
 	// Server reaches the server that is restored into.
 	Server postgres.Config
 	// Source gives the snapshot's bytes, Content says what is in it.
-	Source  Source
+	Source  stream.Source
 	Content *repo.Content
 	// Job gives what is made on the way its names.
 	Job     repo.JobID
@@ -44,7 +45,7 @@ type Inputs struct {
 // planner is what is known while a plan is made.
 type planner struct {
 	server  postgres.Config
-	source  Source
+	source  stream.Source
 	id      repo.JobID
 	request job.Restore
 	shaper  *shaper

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -31,7 +32,7 @@ type Chosen struct {
 	// Damaged are tables whose rows cannot be read whole.
 	Damaged []Damage
 	// Live is what was found in the database in use, nil when there is none.
-	Live *liveFacts
+	Live *LiveFacts
 }
 
 // SelectedTable is a table whose rows come.
@@ -126,7 +127,7 @@ type asked struct {
 // that the lists of that can be read and that its chunks are there: what is
 // missing must be found before the target is touched.
 func (p *planner) choose(ctx context.Context, d *repo.Database, named bool) (*asked, error) {
-	a, err := readArchive(ctx, p.source, d)
+	a, err := stream.ReadArchive(ctx, p.source, d)
 	if err != nil {
 		return nil, err
 	}
@@ -218,11 +219,12 @@ func (p *planner) readNeeds(ctx context.Context, one *asked) error {
 	return nil
 }
 
-// archive reads a database's archive again and gives what is restored of it, as
-// it was planned: all archives of an instance are not kept meanwhile.
-func (p *Plan) archive(ctx context.Context, source Source, d *DatabasePlan) (*pgarchive.Archive, error) {
+// Archive reads a database's archive again and gives what is restored of it, as
+// it was planned: all archives of an instance are not kept meanwhile. The plan is
+// one that Make made.
+func (p *Plan) Archive(ctx context.Context, source stream.Source, d *DatabasePlan) (*pgarchive.Archive, error) {
 	one := p.asked[d.Source]
-	a, err := readArchive(ctx, source, one.source)
+	a, err := stream.ReadArchive(ctx, source, one.source)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +232,7 @@ func (p *Plan) archive(ctx context.Context, source Source, d *DatabasePlan) (*pg
 		return one.part.Archive, nil
 	}
 	var damaged map[sqltext.QualifiedName]bool
-	if p.request.SkipDamaged {
+	if p.Request.SkipDamaged {
 		damaged = one.damaged
 	}
 	part, _, err := p.shaper.shape(one.intact(), a, damaged)

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"encoding/json"
@@ -48,39 +48,39 @@ func decode[T any](p *Plan, what string, rows []json.RawMessage) []T {
 
 // globals decides what to create.
 func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
-	if !p.request.Globals {
+	if !p.Request.Globals {
 		return
 	}
 	from, g := content.Logical.Globals, &p.Globals
 	for _, r := range decode[repo.RoleFacts](p, "roles", from.Roles) {
 		p.role(g, r)
 	}
-	if len(g.Roles)+len(g.Passwords) > 0 && !p.target.Superuser {
-		p.refuse("", "role "+p.target.Role.Display(), "only a superuser can create roles with their passwords", "ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER;")
+	if len(g.Roles)+len(g.Passwords) > 0 && !p.Target.Superuser {
+		p.refuse("", "role "+p.Target.Role.Display(), "only a superuser can create roles with their passwords", "ALTER ROLE "+p.Target.Role.Quote()+" SUPERUSER;")
 	}
 	if len(g.Roles) > 0 && !from.PasswordsRead {
 		p.warn("", "roles", "the snapshot has no passwords: roles are created without", "set them with ALTER ROLE … PASSWORD")
 	}
-	known := func(n pg.Name) bool { return p.target.Roles[n] || g.hasRole(n) }
+	known := func(n pg.Name) bool { return p.Target.Roles[n] || g.hasRole(n) }
 	for _, m := range decode[repo.MembershipFacts](p, "memberships", from.Memberships) {
-		m.Role, m.Member, m.Grantor = p.names.Role(m.Role), p.names.Role(m.Member), p.names.Role(m.Grantor)
+		m.Role, m.Member, m.Grantor = p.Names.Role(m.Role), p.Names.Role(m.Member), p.Names.Role(m.Grantor)
 		if (g.hasRole(m.Role) || g.hasRole(m.Member)) && known(m.Role) && known(m.Member) {
 			g.Memberships = append(g.Memberships, m)
 		}
 	}
 	for _, s := range decode[repo.SettingFacts](p, "settings of roles", from.RoleSettings) {
 		for i := range s.Settings {
-			s.Settings[i] = p.names.Setting(s.Settings[i])
+			s.Settings[i] = p.Names.Setting(s.Settings[i])
 		}
 		if g.hasRole(s.Role) {
 			g.Settings = append(g.Settings, s)
 		}
 	}
 	for _, t := range decode[repo.TablespaceFacts](p, "tablespaces", from.Tablespaces) {
-		if p.target.Tablespaces[t.Name] || !p.needsTablespace(needs, t.Name) {
+		if p.Target.Tablespaces[t.Name] || !p.needsTablespace(needs, t.Name) {
 			continue
 		}
-		t.Owner, t.ACL = p.names.Role(t.Owner), p.names.ACL(t.ACL)
+		t.Owner, t.ACL = p.Names.Role(t.Owner), p.Names.ACL(t.ACL)
 		if t.Location == "" {
 			p.refuse("", "tablespace "+t.Name.Display(), "the snapshot does not say where it was", "CREATE TABLESPACE "+t.Name.Quote()+" LOCATION '…';")
 			continue
@@ -88,8 +88,8 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 		g.Tablespaces = append(g.Tablespaces, t)
 	}
 	for _, x := range decode[repo.ParameterFacts](p, "privileges on parameters", from.ParameterACLs) {
-		x.ACL = slices.DeleteFunc(p.names.ACL(x.ACL), func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
-		if len(x.ACL) > 0 && p.target.Version.Major() >= 15 {
+		x.ACL = slices.DeleteFunc(p.Names.ACL(x.ACL), func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
+		if len(x.ACL) > 0 && p.Target.Version.Major() >= 15 {
 			g.Parameters = append(g.Parameters, x)
 		}
 	}
@@ -97,13 +97,13 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 
 // role decides about one role of the snapshot.
 func (p *Plan) role(g *GlobalsPlan, r repo.RoleFacts) {
-	_, mapped := p.names.Roles[r.Name]
+	_, mapped := p.Names.Roles[r.Name]
 	switch {
 	case mapped:
 		g.Mapped = append(g.Mapped, r.Name)
-	case !p.target.Roles[r.Name]:
+	case !p.Target.Roles[r.Name]:
 		g.Roles = append(g.Roles, r)
-	case p.request.OverwritePasswords && r.Password != nil && r.Name != p.target.Role: // whose own password lets us in
+	case p.Request.OverwritePasswords && r.Password != nil && r.Name != p.Target.Role: // whose own password lets us in
 		g.Passwords = append(g.Passwords, r)
 	default:
 		g.Kept = append(g.Kept, r.Name)

@@ -1,4 +1,4 @@
-package load
+package stream
 
 import (
 	"bufio"
@@ -18,11 +18,12 @@ import (
 // only part without a natural bound.
 const maxObjectLine = 16 << 20
 
-// eachObject calls fn for each large object of a snapshot, by OID. What fn is
-// given is used again.
-func eachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn func(*repo.LargeObjectFacts) error) error {
-	r := openBytes(ctx, source, o.Meta, seal.KindLargeObject)
-	defer r.close()
+// EachObject calls fn for each large object of a snapshot, by OID. What fn is
+// given is used again. Facts that cannot be read, or of another number of objects
+// than the manifest says, are errs.Corrupt; an error of fn ends it.
+func EachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn func(*repo.LargeObjectFacts) error) error {
+	r := OpenBytes(ctx, source, o.Meta, seal.KindLargeObject)
+	defer r.Close()
 	lines := bufio.NewReaderSize(r, 64<<10)
 	var line []byte
 	for n := int64(0); ; {
@@ -53,13 +54,14 @@ func eachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn fun
 	}
 }
 
-// readArchive reads a database's archive.
-func readArchive(ctx context.Context, source Source, d *repo.Database) (*pgarchive.Archive, error) {
+// ReadArchive reads a database's archive, to its end. One that is missing or
+// damaged is errs.Corrupt.
+func ReadArchive(ctx context.Context, source Source, d *repo.Database) (*pgarchive.Archive, error) {
 	if d.Archive == nil {
 		return nil, fmt.Errorf("database %s: the snapshot has no schema archive of it: %w", d.Name.Display(), errs.Corrupt)
 	}
-	r := openBytes(ctx, source, d.Archive.Stream, seal.KindArchive)
-	defer r.close()
+	r := OpenBytes(ctx, source, d.Archive.Stream, seal.KindArchive)
+	defer r.Close()
 	a, err := pgarchive.Read(r)
 	if err == nil {
 		// The end too: a damaged last chunk must not be found later.

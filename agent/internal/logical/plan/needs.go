@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -76,7 +77,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 	}
 	add(n.Roles, props.Owner, "the database", false)
 	addACL(n, props.ACL, "the database")
-	if d.Archive.Tool.Major() < 15 { // see schemaPublic
+	if d.Archive.Tool.Major() < 15 { // see schemaPublic in package load
 		add(n.Roles, d.PublicOwner, "schema public", false)
 	}
 	if props.Tablespace != "pg_default" {
@@ -90,7 +91,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 		add(n.Roles, s.Role, "a setting of the role in the database", false)
 	}
 	for _, q := range d.Statements {
-		if isOwnerStatement(q) {
+		if IsOwnerStatement(q) {
 			for _, r := range sqltext.Roles("OWNER", q) {
 				add(n.Roles, r, "a subscription", false)
 			}
@@ -171,9 +172,9 @@ func locks(d *repo.Database, a *pgarchive.Archive) (most int, by string) {
 	return most, by
 }
 
-// isOwnerStatement tells whether one of the statements that stand in for what
+// IsOwnerStatement tells whether one of the statements that stand in for what
 // pg_dump leaves out sets an owner.
-func isOwnerStatement(q string) bool {
+func IsOwnerStatement(q string) bool {
 	return strings.HasPrefix(q, "ALTER SUBSCRIPTION ") && strings.Contains(q, " OWNER TO ")
 }
 
@@ -185,8 +186,8 @@ func addACL(n *Needs, acl repo.ACL, by string) {
 }
 
 // addObjects collects the roles that large objects need.
-func addObjects(ctx context.Context, n *Needs, source Source, o *repo.LargeObjects, names selection.Names) error {
-	return eachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
+func addObjects(ctx context.Context, n *Needs, source stream.Source, o *repo.LargeObjects, names selection.Names) error {
+	return stream.EachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
 		by := fmt.Sprintf("large object %d", f.OID)
 		add(n.Roles, names.Role(f.Owner), by, false)
 		addACL(n, names.ACL(f.ACL), by)
