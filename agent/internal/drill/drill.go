@@ -13,7 +13,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/host"
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -43,7 +43,7 @@ func (g *Ground) Execute(ctx context.Context, j job.Job, r job.Reporter) job.Res
 	ctx, stop := context.WithTimeoutCause(ctx, limit, errOverTime)
 	defer stop()
 	// One stream for each session that loads, one for what is read beside them.
-	err := g.o.Download(ctx, j, load.Jobs(j.Drill.Jobs)+1, func(ctx context.Context, d logical.Downloader) error {
+	err := g.o.Download(ctx, j, plan.Jobs(j.Drill.Jobs)+1, func(ctx context.Context, d logical.Downloader) error {
 		defer func() { rec.TransferredBytes = d.Fetched() }()
 		content, err := logical.OpenSnapshot(ctx, j.Drill.Snapshot, j.Grant, d)
 		if err != nil {
@@ -121,7 +121,7 @@ func (g *Ground) raise(ctx context.Context, s *server, j job.Job, content *repo.
 		_, err := os.Stat(filepath.Join(s.programs.Libraries, name+".so"))
 		return s.programs.Libraries != "" && filepath.Base(name) == name && err == nil
 	})
-	err := s.start(ctx, setup{version: s.programs.Version, memory: host.Look(g.o.Base).MemoryBytes, sessions: 2 * load.Jobs(j.Drill.Jobs),
+	err := s.start(ctx, setup{version: s.programs.Version, memory: host.Look(g.o.Base).MemoryBytes, sessions: 2 * plan.Jobs(j.Drill.Jobs),
 		socket: s.field.socket, preload: preload, title: "drill " + j.ID.Short()})
 	if err != nil {
 		return err

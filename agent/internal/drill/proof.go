@@ -9,6 +9,8 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/host"
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -21,7 +23,7 @@ type proof struct {
 	*Ground
 	s       *server
 	j       job.Job
-	source  load.Source
+	source  stream.Source
 	content *repo.Content
 	d       *repo.Database
 	out     *report.Database
@@ -48,7 +50,7 @@ func (p *proof) run(ctx context.Context) error {
 	}
 	began = time.Now()
 	p.told.phase(p.at, job.PhaseAmcheck)
-	p.s.amcheck(ctx, p.d.Name, load.Jobs(p.j.Drill.Jobs), p.out)
+	p.s.amcheck(ctx, p.d.Name, plan.Jobs(p.j.Drill.Jobs), p.out)
 	p.rec.phase("amcheck", p.out.Name, began)
 	began = time.Now()
 	p.told.phase(p.at, job.PhaseAssertions)

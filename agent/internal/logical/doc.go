@@ -1,3 +1,3 @@
 // Package logical wires logical backups and restores: the executors that the
-// session runs, between the databases (dump, load) and the controller (transfer).
+// session runs, between the databases (dump, plan, load) and the controller (transfer).
 package logical

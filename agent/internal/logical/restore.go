@@ -14,6 +14,8 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/agent/internal/transfer"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -71,7 +73,7 @@ func restore(ctx context.Context, j job.Job, r job.Reporter, instances Instances
 	}
 	var result job.Result
 	// One stream for each session that loads, one for what is read beside them.
-	err := download(ctx, j, load.Jobs(j.Restore.Jobs)+1, func(ctx context.Context, d Downloader) (err error) {
+	err := download(ctx, j, plan.Jobs(j.Restore.Jobs)+1, func(ctx context.Context, d Downloader) (err error) {
 		result, err = restoreFrom(ctx, j, r, cfg, d)
 		result.Stats.TransferredBytes = d.Fetched()
 		return err
@@ -138,7 +140,7 @@ func openSnapshot(ctx context.Context, j job.Job, d Downloader) (*repo.Content, 
 	return s.OpenContent(key, refs)
 }
 
-// source gives a snapshot's streams to package load.
+// source gives a snapshot's streams to those that read them.
 type source struct {
 	Downloader
 	// lists that were read, with their missing chunks or what is wrong with them;
@@ -153,11 +155,11 @@ type checkedList struct {
 }
 
 // Stream gives the chunks of a stream.
-func (s *source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chunk, error] {
-	return func(yield func(load.Chunk, error) bool) {
+func (s *source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[stream.Chunk, error] {
+	return func(yield func(stream.Chunk, error) bool) {
 		for c, err := range s.Downloader.Stream(ctx, st.Spans) {
 			e := c.Entry
-			if !yield(load.Chunk{Kind: e.Kind, First: e.First, Last: e.Last, Rows: e.Rows, Plain: c.Plain}, err) {
+			if !yield(stream.Chunk{Kind: e.Kind, First: e.First, Last: e.Last, Rows: e.Rows, Plain: c.Plain}, err) {
 				return
 			}
 		}

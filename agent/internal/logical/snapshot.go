@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -14,8 +14,8 @@ func OpenSnapshot(ctx context.Context, snapshot repo.JobID, grant job.Grant, d D
 	return openSnapshot(ctx, job.Job{Grant: grant, Restore: &job.Restore{Snapshot: snapshot}}, d)
 }
 
-// NewSource gives a snapshot's streams to package load. Lists are checked once
+// NewSource gives a snapshot's streams to those that read them. Lists are checked once
 // for as long as the source lives.
-func NewSource(d Downloader) load.Source {
+func NewSource(d Downloader) stream.Source {
 	return &source{Downloader: d, lists: map[uint32]checkedList{}}
 }

@@ -3,7 +3,7 @@
 // connection in constant memory, what the server is (Inventory), what the host
 // has to offer (Tools) and what is missing for a backup (Doctor).
 //
-// It decides nothing about what is backed up; logical/dump and logical/load do.
+// It decides nothing about what is backed up; logical/dump and logical/plan do.
 //
 // Names and other catalog texts travel as the bytes the server sent: the
 // package never sets client_encoding, because a SQL_ASCII database has bytes

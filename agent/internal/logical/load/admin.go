@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -14,7 +16,7 @@ import (
 
 // admin opens a session outside all databases that the restore moves.
 func (r *Restore) admin(ctx context.Context) (*postgres.Conn, error) {
-	c, err := postgres.Connect(ctx, r.o.Config, r.adminDatabase(), application)
+	c, err := postgres.Connect(ctx, r.o.Config, r.adminDatabase(), plan.Application)
 	if err != nil {
 		return nil, err
 	}
@@ -29,12 +31,12 @@ func (r *Restore) admin(ctx context.Context) (*postgres.Conn, error) {
 
 // adminDatabase is the first of the usual databases that is not replaced.
 func (r *Restore) adminDatabase() pg.Name {
-	for _, name := range []pg.Name{r.plan.target.Maintenance, postgres.DefaultMaintenance, "template1"} {
+	for _, name := range []pg.Name{r.plan.Target.Maintenance, postgres.DefaultMaintenance, "template1"} {
 		replaced := false
 		for i := range r.plan.Databases {
 			replaced = replaced || r.plan.Databases[i].Target == name
 		}
-		if _, ok := r.plan.target.Databases[name]; ok && !replaced {
+		if _, ok := r.plan.Target.Databases[name]; ok && !replaced {
 			return name
 		}
 	}
@@ -45,7 +47,7 @@ func (r *Restore) adminDatabase() pg.Name {
 // transaction: all or none of them.
 func (r *Restore) createGlobals(ctx context.Context) ([]repo.Problem, error) {
 	g := &r.plan.Globals
-	statements := g.statements(r.plan.target.Version)
+	statements := globalStatements(g, r.plan.Target.Version)
 	if len(statements) == 0 && len(g.Tablespaces) == 0 {
 		return nil, nil
 	}
@@ -145,7 +147,7 @@ func (r *restore) create(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := c.Exec(ctx, "COMMENT ON DATABASE "+r.d.Temporary.Quote()+" IS "+lit(pg.Name(r.mark()))); err != nil {
+	if err := c.Exec(ctx, "COMMENT ON DATABASE "+r.d.Temporary.Quote()+" IS "+sqltext.Literal(pg.Name(r.mark()))); err != nil {
 		return fmt.Errorf("mark database %s as half made: %w", r.d.Temporary.Display(), err)
 	}
 	return c.One(ctx, &r.oid, "SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = $1", r.d.Temporary)
@@ -188,7 +190,7 @@ func (r *Restore) dropSubscriptions(ctx context.Context, admin *postgres.Conn, n
 	if err := admin.Exec(ctx, "ALTER DATABASE "+name.Quote()+" ALLOW_CONNECTIONS true"); err != nil {
 		return err
 	}
-	c, err := postgres.Connect(ctx, r.o.Config, name, application)
+	c, err := postgres.Connect(ctx, r.o.Config, name, plan.Application)
 	if err != nil {
 		return err
 	}
@@ -227,7 +229,7 @@ func (r *restore) finish(ctx context.Context) error {
 		return err
 	}
 	defer func() { c.Close(ctx) }()
-	statements := r.plan.finishStatements(r.d, settings)
+	statements := finishStatements(r.plan, r.d, settings)
 	for i := 1; ; i++ {
 		var problems []repo.Problem
 		problems, err = r.swap(ctx, c, statements)
@@ -288,9 +290,9 @@ func (r *restore) endSessions(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	names := "datname = " + lit(r.d.Temporary)
+	names := "datname = " + sqltext.Literal(r.d.Temporary)
 	if r.d.Replaced != "" {
-		names += " OR datname = " + lit(r.d.Target)
+		names += " OR datname = " + sqltext.Literal(r.d.Target)
 	}
 	end := make(chan struct{})
 	done := make(chan struct{})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -16,7 +17,7 @@ import (
 // were routed to other partitions cannot be told from theirs any more.
 func (w *worker) skips(ctx context.Context, n *node, err error) bool {
 	r := w.run
-	if err == nil || n.kind != nodeRun || !r.plan.request.SkipDamaged || !errors.Is(err, errs.Corrupt) || postgres.Code(err) != "" || ctx.Err() != nil || w.conn.Lost() {
+	if err == nil || n.kind != nodeRun || !r.plan.Request.SkipDamaged || !errors.Is(err, errs.Corrupt) || postgres.Code(err) != "" || ctx.Err() != nil || w.conn.Lost() {
 		return false
 	}
 	if r.d.Live != nil && r.d.Live.InPlace || n.table.tree != nil && r.routed(n.table.tree) {
@@ -31,7 +32,7 @@ func (w *worker) skips(ctx context.Context, n *node, err error) bool {
 		}
 		r.faults[n.table] = TableResult{State: TableNotCompared, Why: err.Error()}
 		r.problems = append(r.problems, repo.Problem{Severity: "error", Database: r.d.Target, Object: "table " + n.table.String(),
-			Reason: damagedRows + ", it is left empty: " + err.Error(), Hint: "look for its rows in another snapshot"})
+			Reason: plan.DamagedRows + ", it is left empty: " + err.Error(), Hint: "look for its rows in another snapshot"})
 	}
 	return true
 }

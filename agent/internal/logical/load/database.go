@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -20,7 +21,7 @@ import (
 // restore is the restore of one database.
 type restore struct {
 	*Restore
-	d          *DatabasePlan
+	d          *plan.DatabasePlan
 	archive    *pgarchive.Archive
 	progress   *progress
 	compareSQL string
@@ -45,7 +46,7 @@ type restore struct {
 
 // database restores one database; see the package comment for the order of its
 // steps.
-func (r *Restore) database(ctx context.Context, d *DatabasePlan, p *progress) (job.DatabaseResult, []repo.Problem, error) {
+func (r *Restore) database(ctx context.Context, d *plan.DatabasePlan, p *progress) (job.DatabaseResult, []repo.Problem, error) {
 	p.started = time.Now()
 	one := &restore{Restore: r, d: d, progress: p, readBack: r.readsBack(), verified: map[*table]bool{}, late: map[*table]bool{}, rerouted: map[*tree]bool{}, damaged: map[*table]bool{}}
 	err := one.run(ctx)
@@ -79,7 +80,7 @@ func (r *restore) run(ctx context.Context) error {
 	}
 	r.progress.set(job.PhaseSchema)
 	var err error
-	if r.archive, err = r.Restore.archive(ctx, r.d); err != nil {
+	if r.archive, err = r.plan.Archive(ctx, r.o.Source, r.d); err != nil {
 		return err
 	}
 	if r.d.Live != nil {
@@ -149,7 +150,7 @@ func (r *restore) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.plan.request.NoAnalyze {
+	if r.plan.Request.NoAnalyze {
 		return nil
 	}
 	began := time.Now()
@@ -161,9 +162,9 @@ func (r *restore) fill(ctx context.Context) error {
 // buildGraph reads from the new database how its tables hang together.
 func (r *restore) buildGraph(ctx context.Context, w *worker) error {
 	in := graphInput{
-		database: r.d.Source, archive: r.archive, noOwner: r.plan.request.NoOwner, parts: r.jobs, blockSize: r.content.Instance.BlockSize,
+		database: r.d.Source, archive: r.archive, noOwner: r.plan.Request.NoOwner, parts: r.jobs, blockSize: r.content.Instance.BlockSize,
 		children: map[relation][]relation{}, references: map[relation][]relation{},
-		jobs: r.jobs, superuser: w.conn.Superuser, analyze: !r.plan.request.NoAnalyze,
+		jobs: r.jobs, superuser: w.conn.Superuser, analyze: !r.plan.Request.NoAnalyze,
 	}
 	if w.conn.Version.Major() < 14 {
 		in.parts = 1 // a range of positions is read by reading the whole table
@@ -199,7 +200,7 @@ func (r *restore) buildGraph(ctx context.Context, w *worker) error {
 
 // connect opens a session for loading in the new database.
 func (r *restore) connect(ctx context.Context) (*worker, error) {
-	conn, err := postgres.Connect(ctx, r.o.Config, r.d.Temporary, application)
+	conn, err := postgres.Connect(ctx, r.o.Config, r.d.Temporary, plan.Application)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +254,7 @@ func (r *restore) reroute(t *tree) {
 
 // readsBack tells whether all tables are read back.
 func (r *Restore) readsBack() bool {
-	return r.plan.request.ReadBack || r.content.Instance.Version.Major() != r.plan.target.Version.Major()
+	return r.plan.Request.ReadBack || r.content.Instance.Version.Major() != r.plan.Target.Version.Major()
 }
 
 // putOff notes that rows of a table are loaded after everything else.

@@ -1,6 +1,12 @@
-// Package load brings databases of a logical snapshot into a server. Deciding
-// (plan.go, graph.go, globals.go, privileges.go) is apart from doing; a dry run
-// is the deciding alone.
+// Package load brings databases of a logical snapshot into a server. It owns the
+// doing: the order of a restore's steps (graph.go, schedule.go), the sessions that
+// take them, the comparison with the manifest, what is left after a failure, and
+// the wording of the statements that finish a database (finish.go, globalsql.go,
+// privileges.go).
+//
+// It does not own the deciding: package plan says what is done and what stands in
+// the way, and a dry run is the plan alone. Nor does it own the reading of the
+// snapshot: package stream hands on its rows and sees that they are whole.
 //
 // One database is restored in this order. What is there after a crash between
 // two steps is said in brackets; nobody sees the target's name before the end.

@@ -1,9 +1,6 @@
 package load
 
 import (
-	"strconv"
-
-	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -11,11 +8,9 @@ import (
 
 // Exported for tests.
 var (
-	FromDisplay     = fromDisplay
 	Grants          = grants
 	ClampMemory     = clampMemory
 	MemoryFor       = memoryFor
-	Elsewhere       = elsewhere
 	SchemaPublic    = schemaPublic
 	Removed         = removed
 	WithoutInternal = withoutInternal
@@ -25,11 +20,6 @@ var (
 func Setting(s string) (string, bool) {
 	_, clause, ok := setting(s)
 	return clause, ok
-}
-
-// CreateStatement gives CREATE DATABASE for properties and versions.
-func CreateStatement(encoding string, p repo.DatabaseProperties, target pg.Version) string {
-	return createDatabase(&DatabasePlan{Source: &repo.Database{Encoding: encoding}, Properties: p, Temporary: "tmp"}, target)
 }
 
 // Order runs a graph with one worker at a time per step and gives the order in
@@ -92,25 +82,4 @@ func kindName(n *node) string {
 		return "compare "
 	}
 	return ""
-}
-
-// ScanRows gives the number of rows and the sum over them in pieces of a COPY,
-// and whether a row without its end is left.
-func ScanRows(bin bool, pieces [][]byte) (rows int64, sum chunk.Fingerprint, open bool, err error) {
-	s := rowScanner{binary: bin}
-	for _, p := range pieces {
-		if err := s.write(p); err != nil {
-			return 0, sum, false, err
-		}
-	}
-	return s.sum.rows, s.sum.sum, s.open, nil
-}
-
-// CompareVersions gives the order of two versions, "?" when there is none.
-func CompareVersions(a, b string) string {
-	n, ok := compareVersions(a, b)
-	if !ok {
-		return "?"
-	}
-	return strconv.Itoa(n)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/dump"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -148,23 +149,23 @@ func (s sink) PutCopy(_ context.Context, kind seal.Kind, name seal.Name, plain [
 // used again, as the real one does.
 type source struct{ *memory }
 
-func (s source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chunk, error] {
-	return func(yield func(load.Chunk, error) bool) {
+func (s source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[stream.Chunk, error] {
+	return func(yield func(stream.Chunk, error) bool) {
 		buf := make([]byte, 0, s.max)
 		for _, span := range st.Spans {
 			entries, err := s.list(span.List)
 			if err != nil {
-				yield(load.Chunk{}, err)
+				yield(stream.Chunk{}, err)
 				return
 			}
 			for _, e := range entries[span.First:][:span.Count] {
 				if ctx.Err() != nil {
-					yield(load.Chunk{}, context.Cause(ctx))
+					yield(stream.Chunk{}, context.Cause(ctx))
 					return
 				}
 				if s.before != nil {
 					if err := s.before(ctx, e); err != nil {
-						yield(load.Chunk{}, err)
+						yield(stream.Chunk{}, err)
 						return
 					}
 				}
@@ -173,7 +174,7 @@ func (s source) Stream(ctx context.Context, st repo.Stream) iter.Seq2[load.Chunk
 				s.mu.Unlock()
 				clear(buf[:cap(buf)])
 				buf = append(buf[:0], plain...)
-				if !yield(load.Chunk{Kind: e.Kind, First: e.First, Last: e.Last, Rows: e.Rows, Plain: buf}, nil) {
+				if !yield(stream.Chunk{Kind: e.Kind, First: e.First, Last: e.Last, Rows: e.Rows, Plain: buf}, nil) {
 					return
 				}
 			}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
@@ -48,8 +50,8 @@ func (r *restore) runLive(ctx context.Context) error {
 }
 
 // liveConn opens a session in the database in use.
-func (r *Restore) liveConn(ctx context.Context, d *DatabasePlan) (*postgres.Conn, error) {
-	c, err := postgres.Connect(ctx, r.o.Config, d.Target, application)
+func (r *Restore) liveConn(ctx context.Context, d *plan.DatabasePlan) (*postgres.Conn, error) {
+	c, err := postgres.Connect(ctx, r.o.Config, d.Target, plan.Application)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +74,7 @@ func (r *restore) createStaging(ctx context.Context) error {
 	schema := r.d.Live.Staging.Quote()
 	// One message is one transaction: there is no schema without its mark.
 	return c.Exec(ctx, quietTriggers(c)+"DROP SCHEMA IF EXISTS "+schema+" CASCADE; CREATE SCHEMA "+schema+"; COMMENT ON SCHEMA "+schema+" IS "+
-		lit(pg.Name(mark(r.id)+"not complete; to drop it: DROP SCHEMA "+schema+" CASCADE;")))
+		sqltext.Literal(pg.Name(plan.Mark(r.id)+"not complete; to drop it: DROP SCHEMA "+schema+" CASCADE;")))
 }
 
 // dropStaging removes the half-made schema after a failure, also when ctx has ended.
@@ -101,10 +103,10 @@ func (r *restore) reveal(ctx context.Context) error {
 		return err
 	}
 	defer func() { c.Close(ctx) }()
-	comment := markDone(r.id) + fmt.Sprintf("%d tables of %s; to drop them: %s", r.d.Tables, r.snapshotName(), l.DropCommand())
+	comment := plan.MarkDone(r.id) + fmt.Sprintf("%d tables of %s; to drop them: %s", r.d.Tables, r.snapshotName(), l.DropCommand())
 	_, err = transact(ctx, c, []statement{
 		{sql: quietTriggers(c) + "ALTER SCHEMA " + l.Staging.Quote() + " RENAME TO " + l.Schema.Quote()},
-		{sql: "COMMENT ON SCHEMA " + l.Schema.Quote() + " IS " + lit(pg.Name(comment))},
+		{sql: "COMMENT ON SCHEMA " + l.Schema.Quote() + " IS " + sqltext.Literal(pg.Name(comment))},
 	})
 	if err != nil {
 		if ok, e := r.liveLanded(ctx, c); e != nil {
@@ -119,7 +121,7 @@ func (r *restore) reveal(ctx context.Context) error {
 
 // snapshotName names the snapshot for comments.
 func (r *restore) snapshotName() string {
-	return fmt.Sprintf("snapshot %s, database %s as of %s", r.plan.request.Snapshot, r.d.Source.Name.Display(), r.d.Source.Time.UTC().Format("2006-01-02 15:04:05Z"))
+	return fmt.Sprintf("snapshot %s, database %s as of %s", r.plan.Request.Snapshot, r.d.Source.Name.Display(), r.d.Source.Time.UTC().Format("2006-01-02 15:04:05Z"))
 }
 
 // liveLanded tells, after a commit whose answer was lost, whether it took place.
@@ -134,11 +136,11 @@ func (r *restore) liveLanded(ctx context.Context, c *postgres.Conn) (bool, error
 		return false, fmt.Errorf("whether it is in place is not known; look for schema %s: %w", r.d.Live.Schema.Display(), err)
 	}
 	defer again.Close(ctx)
-	f := &liveFacts{}
-	if err := (&factsReader{again, f}).readSchemas(ctx, r.d.Live.Schema); err != nil {
+	f := &plan.LiveFacts{}
+	if err := f.ReadSchemas(ctx, again, r.d.Live.Schema); err != nil {
 		return false, err
 	}
-	return strings.HasPrefix(f.schemas[r.d.Live.Schema], markDone(r.id)), nil
+	return strings.HasPrefix(f.Schemas[r.d.Live.Schema], plan.MarkDone(r.id)), nil
 }
 
 // analyzeLive gathers statistics of tables whose rows are new. A failure is a warning.
@@ -153,12 +155,12 @@ func (r *restore) analyzeLive(ctx context.Context, c *postgres.Conn) {
 
 // locked gives the relations that replacing rows locks: those of units, and those
 // that foreign keys tie to them. Both are in one order for every restore.
-func (l *LivePlan) locked() (units, neighbours []string) {
+func locked(l *plan.LivePlan) (units, neighbours []string) {
 	for _, u := range l.Units {
 		units = append(units, u.Live.Quoted())
 	}
-	for _, k := range l.keys {
-		for _, q := range []string{k.from.quoted(), k.to.quoted()} {
+	for _, k := range l.Keys {
+		for _, q := range []string{k.From.Quoted(), k.To.Quoted()} {
 			if !slices.Contains(units, q) && !slices.Contains(neighbours, q) {
 				neighbours = append(neighbours, q)
 			}

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -117,7 +120,7 @@ func (r *restore) swapSteps(ctx context.Context, c *postgres.Conn) error {
 		return err
 	}
 	for _, u := range l.Units {
-		if err := c.Exec(ctx, strings.Join(swapStatements(l, u, r.plan.tableOf(r.d, u)), "; ")); err != nil {
+		if err := c.Exec(ctx, strings.Join(swapStatements(l, u, r.tableOf(u)), "; ")); err != nil {
 			return fmt.Errorf("replace the rows of table %s: %w", u.Live, err)
 		}
 	}
@@ -131,21 +134,21 @@ func (r *restore) swapSteps(ctx context.Context, c *postgres.Conn) error {
 			return err
 		}
 	}
-	for _, k := range l.keys {
-		if err := checkKey(ctx, c, k, only(k.from.quoted(), k.fromPart), only(k.to.quoted(), k.toPart)); err != nil {
+	for _, k := range l.Keys {
+		if err := checkKey(ctx, c, k, only(k.From.Quoted(), k.FromPart), only(k.To.Quoted(), k.ToPart)); err != nil {
 			return err
 		}
 	}
 	if err := r.forward(ctx, c); err != nil {
 		return err
 	}
-	comment := markDone(r.id) + "rows that were replaced by those of " + r.snapshotName() + "; to drop them: " + l.DropCommand()
-	return c.Exec(ctx, "DROP SCHEMA "+l.Staging.Quote()+" CASCADE; COMMENT ON SCHEMA "+l.Schema.Quote()+" IS "+lit(pg.Name(comment)))
+	comment := plan.MarkDone(r.id) + "rows that were replaced by those of " + r.snapshotName() + "; to drop them: " + l.DropCommand()
+	return c.Exec(ctx, "DROP SCHEMA "+l.Staging.Quote()+" CASCADE; COMMENT ON SCHEMA "+l.Schema.Quote()+" IS "+sqltext.Literal(pg.Name(comment)))
 }
 
 // tableOf gives what is known of a unit's live table.
-func (p *Plan) tableOf(d *DatabasePlan, u selection.Unit) *liveTable {
-	return d.Chosen.Live.tables[u.Live]
+func (r *restore) tableOf(u selection.Unit) *plan.LiveTable {
+	return r.d.Chosen.Live.Tables[u.Live]
 }
 
 // only keeps a query to one table, unless it is partitioned and has no rows of its own.
@@ -158,7 +161,7 @@ func only(quoted string, partitioned bool) string {
 
 // lockLive keeps writers out. EXCLUSIVE lets readers through and nobody else.
 func (r *restore) lockLive(ctx context.Context, c *postgres.Conn) error {
-	units, neighbours := r.d.Live.locked()
+	units, neighbours := locked(r.d.Live)
 	q := fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", lockTry.Milliseconds())
 	for _, u := range units {
 		q += "; LOCK TABLE " + u + " IN EXCLUSIVE MODE"
@@ -175,33 +178,33 @@ func (r *restore) lockLive(ctx context.Context, c *postgres.Conn) error {
 // lookAgain sees that the tables are what was planned with.
 func (r *restore) lookAgain(ctx context.Context, c *postgres.Conn) error {
 	l := r.d.Live
-	f := &liveFacts{}
-	if err := (&factsReader{c, f}).readTables(ctx, liveNames(l.Units)); err != nil {
+	f := &plan.LiveFacts{}
+	if err := f.ReadTables(ctx, c, plan.LiveNames(l.Units)); err != nil {
 		return err
 	}
 	keys := 0
 	for _, u := range l.Units {
-		t := f.tables[u.Live]
-		if was := r.plan.tableOf(r.d, u); t == nil || t.oid != was.oid || t.kind != was.kind {
+		t := f.Tables[u.Live]
+		if was := r.tableOf(u); t == nil || t.OID != was.OID || t.Kind != was.Kind {
 			return fmt.Errorf("table %s is another one than when the restore was planned: %w", u.Live, errs.Conflict)
 		}
-		for _, x := range judge(u, t) {
+		for _, x := range plan.Judge(u, t) {
 			return fmt.Errorf("%s: %s: %w", x.Object, x.Reason, errs.Conflict)
 		}
-		for _, k := range t.foreignKeys {
-			if !slices.Contains(l.keys, k) {
+		for _, k := range t.ForeignKeys {
+			if !slices.Contains(l.Keys, k) {
 				return fmt.Errorf("%s has changed since the restore was planned: %w", k, errs.Conflict)
 			}
 		}
-		keys += len(t.foreignKeys)
+		keys += len(t.ForeignKeys)
 	}
 	return nil
 }
 
 // swapStatements keep the old rows of a unit and put the staged ones in their place.
-func swapStatements(l *LivePlan, u selection.Unit, t *liveTable) []string {
+func swapStatements(l *plan.LivePlan, u selection.Unit, t *plan.LiveTable) []string {
 	columns := columnList(u.Columns)
-	live := only(u.Live.Quoted(), t.kind == "p")
+	live := only(u.Live.Quoted(), t.Kind == "p")
 	kept := l.Schema.Quote() + "." + u.Kept.Quote()
 	all := []string{
 		"CREATE TABLE " + kept + " (LIKE " + u.Live.Quoted() + " INCLUDING GENERATED INCLUDING STORAGE)",
@@ -216,18 +219,18 @@ func swapStatements(l *LivePlan, u selection.Unit, t *liveTable) []string {
 
 // compareLive reads a table back within the transaction.
 func (r *restore) compareLive(ctx context.Context, c *postgres.Conn, u selection.Unit) error {
-	var wantText, wantBinary rowSum
+	var wantText, wantBinary stream.RowSum
 	var wide string
 	for _, s := range u.Staged {
 		text, binary, w := (&table{Table: s}).expected()
-		wantText.add(text)
-		wantBinary.add(binary)
+		wantText.Add(text)
+		wantBinary.Add(binary)
 		if w != "" {
 			wide = w
 		}
 	}
 	w := &worker{run: r, conn: c, within: true}
-	live := only(u.Live.Quoted(), r.plan.tableOf(r.d, u).kind == "p")
+	live := only(u.Live.Quoted(), r.tableOf(u).Kind == "p")
 	text, binary, err := w.readBack(ctx, "FROM "+live, "", u.Columns, "", "", wide)
 	if err != nil {
 		return fmt.Errorf("read %s back: %w", u.Live, err)
@@ -240,12 +243,12 @@ const violations = 1000
 
 // checkKey sees that every row that refers to something finds it. from and to are
 // what stands for the two tables.
-func checkKey(ctx context.Context, c *postgres.Conn, k foreignKey, from, to string) error {
-	if !k.validated {
+func checkKey(ctx context.Context, c *postgres.Conn, k plan.ForeignKey, from, to string) error {
+	if !k.Validated {
 		return nil
 	}
 	var n int64
-	err := c.One(ctx, &n, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s f LEFT JOIN %s p ON (%s) WHERE (%s) AND %s LIMIT %d) x", from, to, k.join, k.filled, k.absent, violations))
+	err := c.One(ctx, &n, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s f LEFT JOIN %s p ON (%s) WHERE (%s) AND %s LIMIT %d) x", from, to, k.Join, k.Filled, k.Absent, violations))
 	if err != nil {
 		return fmt.Errorf("check %s: %w", k, err)
 	}
@@ -272,17 +275,17 @@ func (r *restore) checkStaged(ctx context.Context, c *postgres.Conn) error {
 		}
 		staged[u.Live.Quoted()] = "(" + strings.Join(all, " UNION ALL ") + ")"
 	}
-	for _, k := range l.keys {
-		from, ok := staged[k.from.quoted()]
-		to, ok2 := staged[k.to.quoted()]
+	for _, k := range l.Keys {
+		from, ok := staged[k.From.Quoted()]
+		to, ok2 := staged[k.To.Quoted()]
 		if !ok && !ok2 {
 			continue // of a table above in a partition tree: it is checked in the end
 		}
 		if !ok {
-			from = only(k.from.quoted(), k.fromPart)
+			from = only(k.From.Quoted(), k.FromPart)
 		}
 		if !ok2 {
-			to = only(k.to.quoted(), k.toPart)
+			to = only(k.To.Quoted(), k.ToPart)
 		}
 		if err := checkKey(ctx, c, k, from, to); err != nil {
 			return err
@@ -314,7 +317,7 @@ func (r *restore) forward(ctx context.Context, c *postgres.Conn) error {
 		var called bool
 		err = c.Each(ctx, "SELECT last_value, is_called FROM "+name.quoted(), nil, []any{&last, &called}, func() error { return nil })
 		if err == nil && ahead(s.LastValue, s.IsCalled, last, called, increment) {
-			err = c.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", lit(pg.Name(name.quoted())), s.LastValue, s.IsCalled))
+			err = c.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", sqltext.Literal(pg.Name(name.quoted())), s.LastValue, s.IsCalled))
 		}
 		if err != nil {
 			return fmt.Errorf("sequence %s: %w", name, err)
@@ -336,7 +339,7 @@ func (r *restore) blocked(ctx context.Context, c *postgres.Conn, err error) erro
 	if postgres.Code(err) != postgres.CodeLockNotAvailable || c.Lost() || ctx.Err() != nil {
 		return err
 	}
-	units, neighbours := r.d.Live.locked()
+	units, neighbours := locked(r.d.Live)
 	var names []pg.Name
 	for _, q := range append(units, neighbours...) {
 		names = append(names, pg.Name(q))
@@ -346,7 +349,7 @@ func (r *restore) blocked(ctx context.Context, c *postgres.Conn, err error) erro
 	var user, state pg.Name
 	e := c.Each(ctx, `SELECT DISTINCT a.pid::int8, coalesce(a.usename::text, ''), coalesce(a.state, '') FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
 		WHERE l.granted AND l.mode NOT IN ('AccessShareLock') AND l.pid <> pg_catalog.pg_backend_pid() AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-		AND l.relation IN (SELECT pg_catalog.to_regclass(n)::pg_catalog.oid FROM pg_catalog.unnest(ARRAY[`+literals(names)+`]::text[]) n) LIMIT 5`, nil, []any{&pid, &user, &state}, func() error {
+		AND l.relation IN (SELECT pg_catalog.to_regclass(n)::pg_catalog.oid FROM pg_catalog.unnest(ARRAY[`+sqltext.Literals(names)+`]::text[]) n) LIMIT 5`, nil, []any{&pid, &user, &state}, func() error {
 		who = append(who, fmt.Sprintf("pid %d (%s, %s)", pid, user.Display(), state))
 		return nil
 	})

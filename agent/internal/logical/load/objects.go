@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -70,11 +72,11 @@ func (w *worker) loadObjects(ctx context.Context, o *repo.LargeObjects) error {
 }
 
 func (w *worker) loadObjectData(ctx context.Context, o *repo.LargeObjects) error {
-	raw := openBytes(ctx, w.run.o.Source, o.Data, seal.KindLargeObject)
-	defer raw.close()
+	raw := stream.OpenBytes(ctx, w.run.o.Source, o.Data, seal.KindLargeObject)
+	defer raw.Close()
 	r := bufio.NewReaderSize(raw, 64<<10)
 	out := &objectWriter{w: w, block: o.BlockSize}
-	var sum rowSum
+	var sum stream.RowSum
 	for {
 		oid, page, data, hash, err := objectRow(r, o.BlockSize)
 		if errors.Is(err, io.EOF) {
@@ -83,14 +85,14 @@ func (w *worker) loadObjectData(ctx context.Context, o *repo.LargeObjects) error
 		if err != nil {
 			return err
 		}
-		sum.rows++
-		sum.sum.Add(hash)
+		sum.Rows++
+		sum.Sum.Add(hash)
 		if err := out.add(ctx, oid, page, data); err != nil {
 			return fmt.Errorf("large object %d: %w", oid, err)
 		}
 		w.run.progress.loaded(objectsRelation, 0, int64(len(data)))
 	}
-	if want := (rowSum{o.Rows, o.Fingerprint}); sum != want {
+	if want := (stream.RowSum{Rows: o.Rows, Sum: o.Fingerprint}); sum != want {
 		return fmt.Errorf("large objects differ from the snapshot's: expected pages: %s, found %s: %w", want, sum, errs.Corrupt)
 	}
 	return out.flush(ctx)
@@ -228,7 +230,7 @@ func (w *worker) loadObjectFacts(ctx context.Context, o *repo.LargeObjects) erro
 		sql, alters = sql[:0], 0
 		return err
 	}
-	err := eachObject(ctx, w.run.o.Source, o, func(f *repo.LargeObjectFacts) error {
+	err := stream.EachObject(ctx, w.run.o.Source, o, func(f *repo.LargeObjectFacts) error {
 		oids = append(oids, binary.BigEndian.AppendUint32(nil, f.OID))
 		if own := w.run.objectStatements(f); len(own) > 0 {
 			sql = append(sql, own...)
@@ -255,15 +257,15 @@ func (w *worker) loadObjectFacts(ctx context.Context, o *repo.LargeObjects) erro
 func (r *restore) objectStatements(f *repo.LargeObjectFacts) []string {
 	object := fmt.Sprintf("LARGE OBJECT %d", f.OID)
 	var sql []string
-	if !r.plan.request.NoOwner {
-		owner := r.shaper.names.Role(f.Owner)
-		if owner != r.plan.target.Role {
+	if !r.plan.Request.NoOwner {
+		owner := r.plan.Names.Role(f.Owner)
+		if owner != r.plan.Target.Role {
 			sql = append(sql, "ALTER "+object+" OWNER TO "+owner.Quote()+";")
 		}
-		sql = append(sql, grants(object, owner, r.shaper.names.ACL(f.ACL))...)
+		sql = append(sql, grants(object, owner, r.plan.Names.ACL(f.ACL))...)
 	}
 	if f.Comment != nil {
-		sql = append(sql, "COMMENT ON "+object+" IS "+lit(pg.Name(*f.Comment))+";")
+		sql = append(sql, "COMMENT ON "+object+" IS "+sqltext.Literal(pg.Name(*f.Comment))+";")
 	}
 	return sql
 }
@@ -278,14 +280,14 @@ func (w *worker) verifyObjects(ctx context.Context, o *repo.LargeObjects) error 
 	if n != o.Count {
 		return fmt.Errorf("large objects differ from the snapshot's: expected %d, found %d: %w", o.Count, n, errs.Corrupt)
 	}
-	if !w.run.readBack || w.run.plan.target.BlockSize != 4*o.BlockSize {
+	if !w.run.readBack || w.run.plan.Target.BlockSize != 4*o.BlockSize {
 		return nil // pages are cut otherwise; the plan says that they are only counted
 	}
 	got, err := w.fingerprint(ctx, "COPY (SELECT loid, pageno, data FROM pg_catalog.pg_largeobject) TO STDOUT (FORMAT binary)", true)
 	if err != nil {
 		return fmt.Errorf("read large objects back: %w", err)
 	}
-	if want := (rowSum{o.Rows, o.Fingerprint}); got != want {
+	if want := (stream.RowSum{Rows: o.Rows, Sum: o.Fingerprint}); got != want {
 		return fmt.Errorf("large objects differ from the snapshot's: expected pages: %s, found %s: %w", want, got, errs.Corrupt)
 	}
 	return nil

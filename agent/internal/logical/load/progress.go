@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/agent/internal/job"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 )
 
 // progress is how far one database is.
 type progress struct {
-	plan        *DatabasePlan
+	plan        *plan.DatabasePlan
 	started     time.Time
 	rows, bytes atomic.Int64
 	tables      atomic.Int64 // compared and equal
@@ -68,7 +69,7 @@ func (t *tableProgress) phase() string {
 // objectsRelation stands for the large objects: no relation has an empty name.
 var objectsRelation = relation{}
 
-func newProgress(d *DatabasePlan) *progress { return &progress{plan: d, phase: job.PhaseWaiting} }
+func newProgress(d *plan.DatabasePlan) *progress { return &progress{plan: d, phase: job.PhaseWaiting} }
 
 // expect notes what there is to do in a graph.
 func (p *progress) expect(g *graph) {

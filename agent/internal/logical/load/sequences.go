@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -20,7 +21,7 @@ func (w *worker) sequences(ctx context.Context, all []repo.Sequence) error {
 		var set, get []string
 		for i, s := range batch {
 			name := relation{s.Schema, s.Name}.quoted()
-			set = append(set, fmt.Sprintf("pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", lit(pg.Name(name)), s.LastValue, s.IsCalled))
+			set = append(set, fmt.Sprintf("pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", sqltext.Literal(pg.Name(name)), s.LastValue, s.IsCalled))
 			get = append(get, fmt.Sprintf("SELECT %d, last_value, is_called FROM %s", i, name))
 		}
 		if err := w.conn.Exec(ctx, "SELECT "+strings.Join(set, ", ")); err != nil {

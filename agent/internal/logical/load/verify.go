@@ -6,24 +6,13 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
-
-// rowSum is a number of rows and the sum over them.
-type rowSum struct {
-	rows int64
-	sum  chunk.Fingerprint
-}
-
-func (r *rowSum) add(o rowSum) {
-	r.rows += o.rows
-	r.sum.Merge(o.sum)
-}
-
-func (r rowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.rows, r.sum) }
 
 // compared is what was read back of a table, part by part.
 type compared struct {
@@ -31,26 +20,26 @@ type compared struct {
 
 	mu           sync.Mutex
 	left         int
-	text, binary rowSum
+	text, binary stream.RowSum
 }
 
 // add takes one part in and tells whether it was the last.
-func (c *compared) add(text, binary rowSum) (last bool) {
+func (c *compared) add(text, binary stream.RowSum) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.text.add(text)
-	c.binary.add(binary)
+	c.text.Add(text)
+	c.binary.Add(binary)
 	c.left--
 	return c.left == 0
 }
 
 // expected gives what the manifest says of a table, apart for the two formats,
 // and the predicate of the rows that are in the binary format.
-func (t *table) expected() (text, binary rowSum, wide string) {
-	text = rowSum{t.Rows, t.Fingerprint}
+func (t *table) expected() (text, binary stream.RowSum, wide string) {
+	text = stream.RowSum{Rows: t.Rows, Sum: t.Fingerprint}
 	for _, r := range t.Runs {
 		if r.Binary {
-			binary.add(rowSum{r.Rows, r.Fingerprint})
+			binary.Add(stream.RowSum{Rows: r.Rows, Sum: r.Fingerprint})
 			wide = r.Wide
 		}
 	}
@@ -59,12 +48,12 @@ func (t *table) expected() (text, binary rowSum, wide string) {
 
 // given sums up the runs of a table. Each was compared with what was handed to
 // the server, and the server counted its rows, before its COPY ended.
-func (t *table) given() (text, binary rowSum) {
+func (t *table) given() (text, binary stream.RowSum) {
 	for _, r := range t.Runs {
 		if r.Binary {
-			binary.add(rowSum{r.Rows, r.Fingerprint})
+			binary.Add(stream.RowSum{Rows: r.Rows, Sum: r.Fingerprint})
 		} else {
-			text.add(rowSum{r.Rows, r.Fingerprint})
+			text.Add(stream.RowSum{Rows: r.Rows, Sum: r.Fingerprint})
 		}
 	}
 	return text, binary
@@ -144,12 +133,12 @@ func (w *worker) verifyTree(ctx context.Context, tr *tree) error {
 	if !w.run.routed(tr) {
 		return nil
 	}
-	var wantText, wantBinary rowSum
+	var wantText, wantBinary stream.RowSum
 	var wide string
 	for _, t := range tr.leaves {
 		text, binary, w := t.expected()
-		wantText.add(text)
-		wantBinary.add(binary)
+		wantText.Add(text)
+		wantBinary.Add(binary)
 		if w != "" {
 			wide = w
 		}
@@ -167,7 +156,7 @@ func (w *worker) verifyTree(ctx context.Context, tr *tree) error {
 	return nil
 }
 
-func differs(table string, wantText, text, wantBinary, binary rowSum) error {
+func differs(table string, wantText, text, wantBinary, binary stream.RowSum) error {
 	if text == wantText && binary == wantBinary {
 		return nil
 	}
@@ -182,7 +171,7 @@ func differs(table string, wantText, text, wantBinary, binary rowSum) error {
 // clause; plain names a table that may be copied without a query; condition is
 // the filter of a configuration table, with its WHERE; part bounds the heap;
 // wide picks the rows that are in the binary format.
-func (w *worker) readBack(ctx context.Context, from, plain string, columns []pg.Name, condition, part, wide string) (text, binary rowSum, err error) {
+func (w *worker) readBack(ctx context.Context, from, plain string, columns []pg.Name, condition, part, wide string) (text, binary stream.RowSum, err error) {
 	list := columnList(columns)
 	if condition != "" && (part != "" || wide != "") {
 		condition = "WHERE ctid IN (SELECT ctid " + from + " " + condition + ")" // it may have an OR
@@ -200,7 +189,7 @@ func (w *worker) readBack(ctx context.Context, from, plain string, columns []pg.
 		}
 		return c
 	}
-	read := func(c string, bin bool) (sum rowSum, err error) {
+	read := func(c string, bin bool) (sum stream.RowSum, err error) {
 		q := "COPY (SELECT " + list + " " + from + " " + c + ") TO STDOUT"
 		if c == "" && plain != "" && !bin {
 			q = "COPY " + plain + parenthesized(list) + " TO STDOUT" // goes through a ring of buffers, which a query does not
@@ -221,7 +210,7 @@ func (w *worker) readBack(ctx context.Context, from, plain string, columns []pg.
 }
 
 // fingerprint sums up what a COPY gives, under the settings of the snapshot.
-func (w *worker) fingerprint(ctx context.Context, sql string, bin bool) (sum rowSum, err error) {
+func (w *worker) fingerprint(ctx context.Context, sql string, bin bool) (sum stream.RowSum, err error) {
 	var h chunk.RowHasher
 	var bytes int64
 	err = w.compareSession(ctx, func() error {
@@ -229,18 +218,18 @@ func (w *worker) fingerprint(ctx context.Context, sql string, bin bool) (sum row
 			bytes += int64(len(p.Data))
 			switch {
 			case p.First && p.Last:
-				sum.sum.Add(chunk.HashRow(p.Data))
+				sum.Sum.Add(chunk.HashRow(p.Data))
 				return nil
 			case p.First:
 				h.Reset()
 			}
 			_, _ = h.Write(p.Data) // never fails
 			if p.Last {
-				sum.sum.Add(h.Sum())
+				sum.Sum.Add(h.Sum())
 			}
 			return nil
 		})
-		sum.rows = n
+		sum.Rows = n
 		return err
 	})
 	return sum, err
@@ -280,7 +269,7 @@ func localSettings(session map[string]string, settings []postgres.Setting) strin
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString("pg_catalog.set_config(" + lit(pg.Name(s.Name)) + ", " + lit(pg.Name(s.Value)) + ", true)")
+		b.WriteString("pg_catalog.set_config(" + sqltext.Literal(pg.Name(s.Name)) + ", " + sqltext.Literal(pg.Name(s.Value)) + ", true)")
 	}
 	return b.String()
 }

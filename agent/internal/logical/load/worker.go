@@ -10,6 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/agent/internal/postgres"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
@@ -134,12 +137,12 @@ func (w *worker) loadRun(ctx context.Context, t *table, run *repo.Run) error {
 // keys are off meanwhile.
 func (w *worker) copyRun(ctx context.Context, t *table, run *repo.Run, into relation, replica bool) (err error) {
 	var rows, bytes int64
-	r := openRun(ctx, w.run.o.Source, run, func(n, b int64) {
+	r := stream.OpenRun(ctx, w.run.o.Source, run, func(n, b int64) {
 		rows, bytes = rows+n, bytes+b
 		w.run.progress.loaded(t.relation, n, b)
 	})
 	defer func() {
-		r.close() // the connection may be lost with a read still under way: it ends first
+		r.Close() // the connection may be lost with a read still under way: it ends first
 		if err != nil {
 			w.run.progress.loaded(t.relation, -rows, -bytes)
 		}
@@ -176,7 +179,7 @@ func (w *worker) preData(ctx context.Context) error {
 	if w.run.d.Live != nil {
 		return w.preDataEntries(ctx)
 	}
-	for _, q := range removed(w.run.d.Source, w.run.plan.request.NoOwner) {
+	for _, q := range removed(w.run.d.Source, w.run.plan.Request.NoOwner) {
 		if err := w.conn.Exec(ctx, q); postgres.Code(err) == "42501" && !w.conn.Superuser {
 			w.run.warn("database "+w.run.d.Target.Display(), "the source has no such object and it could not be dropped here: "+q, q)
 		} else if err != nil {
@@ -186,7 +189,7 @@ func (w *worker) preData(ctx context.Context) error {
 	if err := w.preDataEntries(ctx); err != nil {
 		return err
 	}
-	if w.run.plan.request.NoOwner {
+	if w.run.plan.Request.NoOwner {
 		return nil
 	}
 	for _, q := range schemaPublic(w.run.d.Source, w.conn.Version) {
@@ -287,7 +290,7 @@ func (w *worker) tolerate(ctx context.Context, e *pgarchive.Entry, err error) er
 // execute runs an entry's statements and gives what it makes to its owner.
 func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 	if e.Tablespace != w.tablespace {
-		if err := w.conn.Exec(ctx, "SET default_tablespace = "+lit(e.Tablespace)); err != nil {
+		if err := w.conn.Exec(ctx, "SET default_tablespace = "+sqltext.Literal(e.Tablespace)); err != nil {
 			return err
 		}
 		w.tablespace = e.Tablespace
@@ -302,7 +305,7 @@ func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 	if q := e.AccessMethodStatement(); q != "" && w.conn.Version.Major() >= 17 {
 		sql += "\n" + q
 	}
-	if q := e.OwnerStatement(); q != "" && !w.run.plan.request.NoOwner {
+	if q := e.OwnerStatement(); q != "" && !w.run.plan.Request.NoOwner {
 		sql += "\n" + q
 	}
 	if sql == "" {
@@ -315,7 +318,7 @@ func (w *worker) execute(ctx context.Context, e *pgarchive.Entry) error {
 // statements executes what stands in for what pg_dump left out.
 func (w *worker) statements(ctx context.Context, all []string) error {
 	for _, q := range all {
-		if w.run.plan.request.NoOwner && isOwnerStatement(q) {
+		if w.run.plan.Request.NoOwner && plan.IsOwnerStatement(q) {
 			continue
 		}
 		err := w.conn.Exec(ctx, q)

@@ -1,4 +1,4 @@
-package load_test
+package stream_test
 
 import (
 	"encoding/binary"
@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
@@ -35,19 +35,19 @@ func TestRowsAreFoundHoweverTheyAreCut(t *testing.T) {
 				n := min(len(rest), 1+random.IntN(1<<random.IntN(8)))
 				pieces, rest = append(pieces, rest[:n]), rest[n:]
 			}
-			n, sum, open, err := load.ScanRows(bin, pieces)
+			n, sum, open, err := stream.ScanRows(bin, pieces)
 			if err != nil || n != int64(rows) || sum != want || open {
 				t.Fatalf("binary %t: %d rows of %d, equal %t, open %t: %v", bin, n, rows, sum == want, open, err)
 			}
 			if len(all) > 0 {
-				if _, _, open, err = load.ScanRows(bin, [][]byte{all[:len(all)-1]}); err != nil || !open {
+				if _, _, open, err = stream.ScanRows(bin, [][]byte{all[:len(all)-1]}); err != nil || !open {
 					t.Fatalf("binary %t: a row without its end counts as whole: %v", bin, err)
 				}
 			}
 		}
 	}
 	for _, bad := range []string{"\xff\xff", "\x00\x01\xff\xff\xff\xfe", "\x80\x00"} {
-		if _, _, _, err := load.ScanRows(true, [][]byte{[]byte(bad)}); !errors.Is(err, errs.Corrupt) {
+		if _, _, _, err := stream.ScanRows(true, [][]byte{[]byte(bad)}); !errors.Is(err, errs.Corrupt) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

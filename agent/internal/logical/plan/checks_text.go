@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 // checkLocales judges whether the databases and their collations can be made with
 // the locales that they have.
 func (p *Plan) checkLocales(needs map[*repo.Database]*Needs) {
-	x := p.target.Texts
+	x := p.Target.Texts
 	if !x.Read {
 		return
 	}
@@ -56,7 +56,7 @@ func (p *Plan) checkLocales(needs map[*repo.Database]*Needs) {
 // checkLocale judges a locale of libc; encoding is that of the database, "" where
 // it does not matter.
 func (p *Plan) checkLocale(database pg.Name, object, by, encoding string, locale pg.Name) {
-	l, known := p.target.Texts.Locales[locale]
+	l, known := p.Target.Texts.Locales[locale]
 	switch {
 	case !known: // C and POSIX
 	case !l.Exists:
@@ -86,9 +86,9 @@ func charmap(locale string) string {
 // checkProvider judges whether the server has a provider of locales.
 func (p *Plan) checkProvider(database pg.Name, provider string, since int, by string) {
 	switch {
-	case p.target.Version.Major() < since:
+	case p.Target.Version.Major() < since:
 		p.refuse(database, "locale provider "+provider, fmt.Sprintf("servers have it since version %d; needed by %s", since, by), fmt.Sprintf("restore to an instance of version %d or later", since))
-	case provider == "icu" && !p.target.Texts.ICU:
+	case provider == "icu" && !p.Target.Texts.ICU:
 		p.refuse(database, "locale provider icu", "the server was built without it; needed by "+by, "install a build of PostgreSQL with ICU, as the packages of distributions are")
 	}
 }
@@ -96,14 +96,14 @@ func (p *Plan) checkProvider(database pg.Name, provider string, since int, by st
 // checkLanguage warns of a language that ICU would silently treat as none.
 func (p *Plan) checkLanguage(database pg.Name, locale pg.Name, by string) {
 	l := language(locale)
-	if known, looked := p.target.Texts.Languages[l]; looked && !known {
+	if known, looked := p.Target.Texts.Languages[l]; looked && !known {
 		p.warn(database, "locale "+locale.Display(), fmt.Sprintf("ICU on the server does not know language %s and sorts as for none; needed by %s", l, by), "install a newer ICU on the server's host")
 	}
 }
 
 // checkCollations compares the versions of collations with those of the backup.
 func (p *Plan) checkCollations() {
-	x := p.target.Texts
+	x := p.Target.Texts
 	if !x.Read {
 		return
 	}

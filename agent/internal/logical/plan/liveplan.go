@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"cmp"
@@ -31,7 +31,8 @@ type LivePlan struct {
 	// Done: an earlier attempt of the same job did it already.
 	Done bool
 
-	keys []foreignKey
+	// Keys are the foreign keys from and to the live tables.
+	Keys []ForeignKey
 }
 
 // DropCommand is the one command that removes what remains.
@@ -53,15 +54,17 @@ func schemaName(id repo.JobID, n int, r job.Restore) pg.Name {
 	return pg.Name(fmt.Sprintf("tuskvault_beside_%s_%d", id.Short(), n+1))
 }
 
-// mark begins the comments on the schemas of a job. What follows "done" is true
-// once it can be read.
-func mark(id repo.JobID) string     { return "tuskvault restore, job " + id.String() + ": " }
-func markDone(id repo.JobID) string { return mark(id) + "done; " }
+// Mark begins the comments on the schemas of a job.
+func Mark(id repo.JobID) string { return "tuskvault restore, job " + id.String() + ": " }
+
+// MarkDone begins the comment on a schema of a job that is done. What follows it is
+// true once it can be read.
+func MarkDone(id repo.JobID) string { return Mark(id) + "done; " }
 
 // lookAtLive reads the databases in use and moves what is restored to schemas
 // beside the live tables. A database that does not exist is left to the planner.
-func (r *Restore) lookAtLive(ctx context.Context, all []*asked) error {
-	request := r.plan.request
+func (p *planner) lookAtLive(ctx context.Context, all []*asked) error {
+	request := p.request
 	for n, one := range all {
 		if one.part == nil {
 			continue
@@ -70,7 +73,7 @@ func (r *Restore) lookAtLive(ctx context.Context, all []*asked) error {
 		if !ok {
 			continue
 		}
-		facts, err := r.readLive(ctx, name, n, one)
+		facts, err := p.readLive(ctx, name, n, one)
 		if postgres.Code(err) == postgres.CodeUndefinedDatabase || errors.Is(err, errs.NotFound) {
 			continue
 		}
@@ -93,8 +96,8 @@ func liveName(r job.Restore, d *repo.Database) (pg.Name, bool) {
 	return d.Name, true
 }
 
-func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked) (*liveFacts, error) {
-	c, err := postgres.Connect(ctx, r.o.Config, name, application)
+func (p *planner) readLive(ctx context.Context, name pg.Name, n int, one *asked) (*LiveFacts, error) {
+	c, err := postgres.Connect(ctx, p.server, name, Application)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +106,10 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 	if err := c.Apply(ctx, append([]postgres.Setting{{Name: "search_path"}, {Name: "quote_all_identifiers", Value: "off"}}, readOnly...)); err != nil {
 		return nil, err
 	}
-	f := &liveFacts{replica: c.Superuser, staging: stagingName(r.id, n), schema: schemaName(r.id, n, r.plan.request), sequences: one.part.Database.Sequences}
-	reader := &factsReader{c, f}
+	f := &LiveFacts{replica: c.Superuser, staging: stagingName(p.id, n), schema: schemaName(p.id, n, p.request), sequences: one.part.Database.Sequences}
 	err = c.One(ctx, &f.create, "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')")
 	if err == nil {
-		err = reader.readSchemas(ctx, f.staging, f.schema)
+		err = f.ReadSchemas(ctx, c, f.staging, f.schema)
 	}
 	if err != nil {
 		return nil, err
@@ -117,8 +119,8 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 			return nil, err
 		}
 	}
-	if !r.plan.request.Replace {
-		if err := reader.readShared(ctx, one.part.Archive); err != nil {
+	if !p.request.Replace {
+		if err := f.readShared(ctx, c, one.part.Archive); err != nil {
 			return nil, err
 		}
 		f.refusals, err = selection.Beside(one.part, f.staging, f.exists)
@@ -128,10 +130,11 @@ func (r *Restore) readLive(ctx context.Context, name pg.Name, n int, one *asked)
 	if f.units, err = selection.Staged(one.part, f.staging, c.Version.Major() >= 14); err != nil {
 		return nil, err
 	}
-	return f, reader.readTables(ctx, liveNames(f.units))
+	return f, f.ReadTables(ctx, c, LiveNames(f.units))
 }
 
-func liveNames(units []selection.Unit) []sqltext.QualifiedName {
+// LiveNames are the live tables of the units.
+func LiveNames(units []selection.Unit) []sqltext.QualifiedName {
 	var out []sqltext.QualifiedName
 	for _, u := range units {
 		out = append(out, u.Live)
@@ -159,7 +162,7 @@ func unfit(d *repo.Database) []selection.Note {
 
 // live plans what comes into a database in use.
 func (p *Plan) live(n int, id repo.JobID, out *DatabasePlan) {
-	d, r := out.Source, p.request
+	d, r := out.Source, p.Request
 	l := &LivePlan{InPlace: r.Replace, Staging: stagingName(id, n), Schema: schemaName(id, n, r)}
 	if out.Chosen != nil && out.Chosen.Live != nil {
 		l.Staging, l.Schema = out.Chosen.Live.staging, out.Chosen.Live.schema
@@ -172,7 +175,7 @@ func (p *Plan) live(n int, id repo.JobID, out *DatabasePlan) {
 	if r.LiveSchema != "" && (strings.HasPrefix(string(l.Schema), "pg_") || len(p.Databases) > 0) {
 		refuse("live schema", "one name serves one database, and none that begins with pg_", "restore the databases one after the other")
 	}
-	if _, ok := p.target.Databases[out.Target]; !ok {
+	if _, ok := p.Target.Databases[out.Target]; !ok {
 		refuse("database "+out.Target.Display(), "it does not exist", "without --live a new database is made")
 		return
 	}
@@ -180,17 +183,17 @@ func (p *Plan) live(n int, id repo.JobID, out *DatabasePlan) {
 		return // refused already
 	}
 	f := out.Chosen.Live
-	if comment, there := f.schemas[l.Schema]; there {
-		l.Done = strings.HasPrefix(comment, markDone(id))
+	if comment, there := f.Schemas[l.Schema]; there {
+		l.Done = strings.HasPrefix(comment, MarkDone(id))
 		if !l.Done {
 			refuse("schema "+l.Schema.Display(), "it exists already", "choose another name (--live-schema), or: "+l.DropCommand())
 		}
 	}
-	if comment, there := f.schemas[l.Staging]; there && !strings.HasPrefix(comment, mark(id)) {
+	if comment, there := f.Schemas[l.Staging]; there && !strings.HasPrefix(comment, Mark(id)) {
 		refuse("schema "+l.Staging.Display(), "it exists already and is not of this job", "DROP SCHEMA "+l.Staging.Quote()+" CASCADE;")
 	}
 	if !f.create {
-		refuse("role "+p.target.Role.Display(), "it may not create schemas in the database", "GRANT CREATE ON DATABASE "+out.Target.Quote()+" TO "+p.target.Role.Quote()+";")
+		refuse("role "+p.Target.Role.Display(), "it may not create schemas in the database", "GRANT CREATE ON DATABASE "+out.Target.Quote()+" TO "+p.Target.Role.Quote()+";")
 	}
 	for _, x := range f.refusals {
 		refuse(x.Object, x.Reason, "")
@@ -203,38 +206,38 @@ func (p *Plan) live(n int, id repo.JobID, out *DatabasePlan) {
 }
 
 // inPlace judges the live tables.
-func (p *Plan) inPlace(database pg.Name, l *LivePlan, f *liveFacts) {
-	if !p.request.Wants(job.Data) {
+func (p *Plan) inPlace(database pg.Name, l *LivePlan, f *LiveFacts) {
+	if !p.Request.Wants(job.Data) {
 		p.refuse(database, "sections", "without rows there is nothing to replace", "leave --section out")
 	}
 	if len(l.Units) == 0 {
 		p.refuse(database, "selection", "it has no tables with rows", "")
 	}
 	if !f.replica {
-		p.refuse(database, "role "+p.target.Role.Display(), "it may not turn triggers and foreign keys off, which replacing rows needs",
-			"ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER; or, from version 15 on: GRANT SET ON PARAMETER session_replication_role TO "+p.target.Role.Quote()+";")
+		p.refuse(database, "role "+p.Target.Role.Display(), "it may not turn triggers and foreign keys off, which replacing rows needs",
+			"ALTER ROLE "+p.Target.Role.Quote()+" SUPERUSER; or, from version 15 on: GRANT SET ON PARAMETER session_replication_role TO "+p.Target.Role.Quote()+";")
 	}
 	for _, u := range l.Units {
-		t := f.tables[u.Live]
-		for _, x := range judge(u, t) {
+		t := f.Tables[u.Live]
+		for _, x := range Judge(u, t) {
 			p.refuse(database, x.Object, x.Reason, "bring it in beside (without --replace) and move what is needed by hand")
 		}
 		if t == nil {
 			continue
 		}
 		for _, v := range t.views {
-			p.warn(database, "materialized view "+v.String(), "shows the old rows of "+u.Live.String(), "REFRESH MATERIALIZED VIEW "+v.quoted()+";")
+			p.warn(database, "materialized view "+v.String(), "shows the old rows of "+u.Live.String(), "REFRESH MATERIALIZED VIEW "+v.Quoted()+";")
 		}
-		for _, k := range t.foreignKeys {
-			if !slices.ContainsFunc(l.keys, func(o foreignKey) bool { return o.name == k.name && o.from == k.from }) {
-				l.keys = append(l.keys, k)
+		for _, k := range t.ForeignKeys {
+			if !slices.ContainsFunc(l.Keys, func(o ForeignKey) bool { return o.name == k.name && o.From == k.From }) {
+				l.Keys = append(l.Keys, k)
 			}
 		}
 	}
 }
 
-// judge tells why the rows of a unit cannot take the place of a live table's.
-func judge(u selection.Unit, t *liveTable) []selection.Note {
+// Judge tells why the rows of a unit cannot take the place of a live table's.
+func Judge(u selection.Unit, t *LiveTable) []selection.Note {
 	object := "table " + u.Live.String()
 	var all []selection.Note
 	no := func(format string, args ...any) {
@@ -244,7 +247,7 @@ func judge(u selection.Unit, t *liveTable) []selection.Note {
 		no("does not exist in the live database")
 		return all
 	}
-	if t.kind != "r" && t.kind != "p" {
+	if t.Kind != "r" && t.Kind != "p" {
 		no("is no table in the live database")
 		return all
 	}
@@ -258,7 +261,7 @@ func judge(u selection.Unit, t *liveTable) []selection.Note {
 	if len(t.noIdentity) > 0 {
 		no("is published without a replica identity: %s", displays(t.noIdentity))
 	}
-	for _, k := range t.foreignKeys {
+	for _, k := range t.ForeignKeys {
 		if k.period {
 			no("%s is over periods, which cannot be checked", k)
 		}
@@ -292,8 +295,8 @@ func (p *Plan) liveLines(d *DatabasePlan) []string {
 		for _, u := range l.Units {
 			say("  table %s: readers see the old rows until the end, writers wait", u.Live)
 		}
-		for _, k := range l.keys {
-			if k.validated {
+		for _, k := range l.Keys {
+			if k.Validated {
 				say("  %s is checked before the end; a violation leaves everything as it is", k)
 			} else {
 				say("  %s is not valid now and is not checked", k)

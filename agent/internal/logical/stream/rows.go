@@ -1,4 +1,4 @@
-package load
+package stream
 
 import (
 	"bytes"
@@ -9,13 +9,29 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
+// RowSum is a number of rows and the sum over them.
+type RowSum struct {
+	Rows int64
+	// Sum does not depend on the rows' order.
+	Sum chunk.Fingerprint
+}
+
+// Add takes in other rows.
+func (r *RowSum) Add(o RowSum) {
+	r.Rows += o.Rows
+	r.Sum.Merge(o.Sum)
+}
+
+// String names both for people.
+func (r RowSum) String() string { return fmt.Sprintf("%d rows (fingerprint %s)", r.Rows, r.Sum) }
+
 // rowScanner finds the rows in what is handed to a COPY and sums them up, as the
 // rows of the snapshot were summed up when they were read: a row of text is its
 // line with the newline, one of the binary format its tuple. Rows may be cut
 // anywhere; memory does not depend on their width.
 type rowScanner struct {
 	binary bool
-	sum    rowSum
+	sum    RowSum
 
 	h    chunk.RowHasher // of a row that began in an earlier piece
 	open bool            // there is one
@@ -38,12 +54,12 @@ func (s *rowScanner) write(p []byte) error {
 		p = p[n:]
 		switch {
 		case whole && !s.open:
-			s.sum.sum.Add(chunk.HashRow(row))
-			s.sum.rows++
+			s.sum.Sum.Add(chunk.HashRow(row))
+			s.sum.Rows++
 		case whole:
 			_, _ = s.h.Write(row) // never fails
-			s.sum.sum.Add(s.h.Sum())
-			s.sum.rows++
+			s.sum.Sum.Add(s.h.Sum())
+			s.sum.Rows++
 			s.open = false
 		default:
 			if !s.open {

@@ -1,4 +1,4 @@
-package load_test
+package plan_test
 
 import (
 	"encoding/json"
@@ -10,21 +10,21 @@ import (
 
 	"github.com/tuskvault/tuskvault/agent/internal/host"
 	"github.com/tuskvault/tuskvault/agent/internal/job"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/load"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
 // known is target() with everything that checks look at, and nothing wrong.
-func known() *load.Target {
+func known() *plan.Target {
 	t := target()
-	t.Settings = load.Settings{MaxConnections: 100, SuperuserReserved: 3, LocksPerTransaction: 64, OtherProcesses: 22, MaxWAL: 1 << 30, MaxSlotWAL: -1, PreloadKnown: true, RoleLimit: -1}
-	t.Traffic = load.Traffic{Sessions: 4}
-	data := load.Space{Path: "/data", Space: host.Space{Device: 1, Free: 1 << 40}}
-	t.Disk = load.Disk{Spaces: map[pg.Name]load.Space{"pg_default": data}, WAL: data}
-	t.Texts = load.Texts{Read: true, ICU: true, Languages: map[string]bool{"de": true}, Locales: map[pg.Name]load.Locale{},
-		Versions: map[load.CollationKey]string{{Provider: "libc", Locale: "de_DE.utf8"}: "2.36", {Provider: "icu", Locale: "und"}: "153.120"}, System: map[pg.Name]bool{}}
-	t.Versions = map[pg.Name][]load.ExtensionVersion{"hstore": {{Version: "1.7", Trusted: true}, {Version: "1.8", Trusted: true}}}
+	t.Settings = plan.Settings{MaxConnections: 100, SuperuserReserved: 3, LocksPerTransaction: 64, OtherProcesses: 22, MaxWAL: 1 << 30, MaxSlotWAL: -1, PreloadKnown: true, RoleLimit: -1}
+	t.Traffic = plan.Traffic{Sessions: 4}
+	data := plan.Space{Path: "/data", Space: host.Space{Device: 1, Free: 1 << 40}}
+	t.Disk = plan.Disk{Spaces: map[pg.Name]plan.Space{"pg_default": data}, WAL: data}
+	t.Texts = plan.Texts{Read: true, ICU: true, Languages: map[string]bool{"de": true}, Locales: map[pg.Name]plan.Locale{},
+		Versions: map[plan.CollationKey]string{{Provider: "libc", Locale: "de_DE.utf8"}: "2.36", {Provider: "icu", Locale: "und"}: "153.120"}, System: map[pg.Name]bool{}}
+	t.Versions = map[pg.Name][]plan.ExtensionVersion{"hstore": {{Version: "1.7", Trusted: true}, {Version: "1.8", Trusted: true}}}
 	t.Directories = map[string]string{}
 	return t
 }
@@ -33,8 +33,8 @@ func known() *load.Target {
 type caseOf struct {
 	content *repo.Content
 	app     *repo.Database
-	target  *load.Target
-	needs   *load.Needs
+	target  *plan.Target
+	needs   *plan.Needs
 	request *job.Restore
 }
 
@@ -43,7 +43,7 @@ func (c caseOf) props(row string) { c.app.Properties = json.RawMessage(row) }
 
 func (c caseOf) extension(name pg.Name, version string) {
 	c.app.Extensions = append(c.app.Extensions, repo.ExtensionFacts{Name: name, Version: version})
-	c.needs.Extensions[name] = load.Need{By: "EXTENSION " + string(name), Essential: true}
+	c.needs.Extensions[name] = plan.Need{By: "EXTENSION " + string(name), Essential: true}
 }
 
 func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
@@ -77,7 +77,7 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 		"the same version":        {func(c caseOf) { c.extension("hstore", "1.8") }, "", ""},
 		"an extension for superusers": {func(c caseOf) {
 			c.target.Superuser = false
-			c.target.Extensions["file_fdw"], c.target.Versions["file_fdw"] = "1.0", []load.ExtensionVersion{{Version: "1.0", Superuser: true}}
+			c.target.Extensions["file_fdw"], c.target.Versions["file_fdw"] = "1.0", []plan.ExtensionVersion{{Version: "1.0", Superuser: true}}
 			c.extension("file_fdw", "1.0")
 		}, "refused: database app: extension file_fdw: only a superuser can create it", `ALTER ROLE "postgres" SUPERUSER;`},
 		"a library that must be preloaded": {func(c caseOf) {
@@ -104,19 +104,19 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 
 		"a locale that is missing": {func(c caseOf) {
 			c.props(`{"owner": "ann", "datcollate": "de_DE.UTF-8", "datctype": "de_DE.UTF-8"}`)
-			c.target.Texts.Locales["de_DE.UTF-8"] = load.Locale{}
+			c.target.Texts.Locales["de_DE.UTF-8"] = plan.Locale{}
 		}, "refused: database app: locale de_DE.UTF-8: the server's host does not have it; needed by the database", "localedef -i de_DE -f UTF-8 de_DE.UTF-8 (Debian: locale-gen de_DE.UTF-8; Red Hat: dnf install glibc-langpack-de)"},
 		"a locale of another encoding": {func(c caseOf) {
 			c.props(`{"owner": "ann", "datcollate": "de_DE", "datctype": "C"}`)
-			c.target.Texts.Locales["de_DE"] = load.Locale{Exists: true, Encodings: []string{"LATIN1"}}
+			c.target.Texts.Locales["de_DE"] = plan.Locale{Exists: true, Encodings: []string{"LATIN1"}}
 		}, "refused: database app: locale de_DE: it is for encoding LATIN1 on the server's host, the database is UTF8", "de_DE.UTF8"},
 		"a locale of this encoding": {func(c caseOf) {
 			c.props(`{"owner": "ann", "datcollate": "de_DE", "datctype": "C"}`)
-			c.target.Texts.Locales["de_DE"] = load.Locale{Exists: true, Encodings: []string{"UTF8"}}
+			c.target.Texts.Locales["de_DE"] = plan.Locale{Exists: true, Encodings: []string{"UTF8"}}
 		}, "", ""},
 		"a collation's locale that is missing": {func(c caseOf) {
-			c.needs.Collations = []load.CollationNeed{{By: "COLLATION s.german", Provider: "libc", Locales: []pg.Name{"de_DE.utf8"}}}
-			c.target.Texts.Locales["de_DE.utf8"] = load.Locale{}
+			c.needs.Collations = []plan.CollationNeed{{By: "COLLATION s.german", Provider: "libc", Locales: []pg.Name{"de_DE.utf8"}}}
+			c.target.Texts.Locales["de_DE.utf8"] = plan.Locale{}
 		}, "refused: database app: locale de_DE.utf8: the server's host does not have it; needed by COLLATION s.german", "locale-gen de_DE.utf8"},
 		"a server without ICU": {func(c caseOf) {
 			c.props(`{"owner": "ann", "datlocprovider": "i", "datlocale": "de"}`)
@@ -127,7 +127,7 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 			c.target.Version, c.content.Instance.Version = 140023, 140023
 		}, "refused: database app: locale provider icu: servers have it since version 15", "version 15 or later"},
 		"a builtin collation before there were any": {func(c caseOf) {
-			c.needs.Collations = []load.CollationNeed{{By: "COLLATION s.b", Provider: "builtin", Locales: []pg.Name{"C.UTF-8"}}}
+			c.needs.Collations = []plan.CollationNeed{{By: "COLLATION s.b", Provider: "builtin", Locales: []pg.Name{"C.UTF-8"}}}
 		}, "refused: database app: locale provider builtin: servers have it since version 17; needed by COLLATION s.b", "version 17 or later"},
 		"a language that ICU does not know": {func(c caseOf) {
 			c.props(`{"owner": "ann", "datlocprovider": "i", "datlocale": "xx-Latn"}`)
@@ -162,18 +162,18 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 		"a disk that is large enough": {func(c caseOf) { c.app.Size = &ordinary; c.free(20 * gib) }, "warning: max_wal_size: ", ""},
 		"a disk for both at once": {func(c caseOf) {
 			c.app.Size, c.request.Replace, c.request.Databases = &ordinary, true, []job.Mapping{{Source: "app", Target: "old"}}
-			c.target.Databases["old"] = load.Existing{Size: 10 * gib}
+			c.target.Databases["old"] = plan.Existing{Size: 10 * gib}
 			c.free(7 * gib)
 		}, "refused: disk /data: 7.0 GiB are free, the databases need about 10.0 GiB while those that they replace are still there", "free at least"},
 		"a disk of a tablespace": {func(c caseOf) {
 			c.app.Size = &repo.SizeFacts{Bytes: 10 * gib, Elsewhere: []repo.SpaceFacts{{Tablespace: "fast", Bytes: 9 * gib}}}
 			c.target.Tablespaces["fast"] = true
-			c.target.Disk.Spaces["fast"] = load.Space{Path: "/fast", Space: host.Space{Device: 2, Free: 5 * gib}}
+			c.target.Disk.Spaces["fast"] = plan.Space{Path: "/fast", Space: host.Space{Device: 2, Free: 5 * gib}}
 		}, "refused: disk /fast: 5.0 GiB are free, the databases need about 9.0 GiB", "free at least 5.8 GiB on the file system of /fast"},
 		"a snapshot that did not record sizes": {func(c caseOf) { c.app.Tables[0].Pages = 1 << 20; c.free(5 * gib) },
 			"refused: disk /data: 5.0 GiB are free, the databases need about 12.0 GiB", ""},
 		"a disk elsewhere": {func(c caseOf) {
-			c.target.Disk = load.Disk{Unchecked: "the server is elsewhere: this host has no /data"}
+			c.target.Disk = plan.Disk{Unchecked: "the server is elsewhere: this host has no /data"}
 		},
 			"not checked: free disk: the server is elsewhere: this host has no /data", ""},
 		"a disk where nothing of the log can go": {func(c caseOf) {
@@ -210,10 +210,10 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := caseOf{content: snapshot(), target: known(), request: &job.Restore{Databases: []job.Mapping{{Source: "app", Target: "new"}}, Jobs: 2},
-				needs: &load.Needs{Roles: map[pg.Name]load.Need{}, Tablespaces: map[pg.Name]load.Need{}, Extensions: map[pg.Name]load.Need{}}}
+				needs: &plan.Needs{Roles: map[pg.Name]plan.Need{}, Tablespaces: map[pg.Name]plan.Need{}, Extensions: map[pg.Name]plan.Need{}}}
 			w.app = &w.content.Logical.Databases[0]
 			c.change(w)
-			lines := load.Decide(w.content, map[*repo.Database]*load.Needs{w.app: w.needs}, w.target, repo.ID{0xab}, *w.request).Lines()
+			lines := plan.Decide(w.content, map[*repo.Database]*plan.Needs{w.app: w.needs}, w.target, repo.ID{0xab}, *w.request).Lines()
 			if c.want == "" {
 				for _, l := range lines {
 					for _, bad := range []string{"refused:", "warning:", "not checked:"} {
@@ -239,13 +239,13 @@ func TestWhatMayGoWrongIsSaidInAdvanceWithTheFix(t *testing.T) {
 
 // free sets the free space of the data directory's disk.
 func (c caseOf) free(bytes int64) {
-	data := load.Space{Path: "/data", Space: host.Space{Device: 1, Free: bytes}}
+	data := plan.Space{Path: "/data", Space: host.Space{Device: 1, Free: bytes}}
 	c.target.Disk.Spaces["pg_default"], c.target.Disk.WAL = data, data
 }
 
 // tablespace lets the restore make one, whose folder is in a state.
 func (c caseOf) tablespace(wrong string) {
-	c.needs.Tablespaces["fast"] = load.Need{By: "TABLE s.t", Essential: true}
+	c.needs.Tablespaces["fast"] = plan.Need{By: "TABLE s.t", Essential: true}
 	c.content.Logical.Globals = repo.Globals{Tablespaces: []json.RawMessage{[]byte(`{"name": "fast", "owner": "ann", "location": "/fast"}`)}}
 	c.request.Globals = true
 	c.target.Directories["/fast"] = wrong
@@ -253,9 +253,9 @@ func (c caseOf) tablespace(wrong string) {
 
 func TestWhatStandsInTheWayComesFirst(t *testing.T) {
 	content, to := snapshot(), known()
-	to.Version, to.Traffic.Sessions, to.Disk = 150017, 100, load.Disk{Unchecked: "the server is elsewhere"}
+	to.Version, to.Traffic.Sessions, to.Disk = 150017, 100, plan.Disk{Unchecked: "the server is elsewhere"}
 	var heads []string
-	for _, l := range load.Decide(content, nil, to, repo.ID{0xab}, job.Restore{Databases: []job.Mapping{{Source: "app", Target: "postgres"}}}).Lines() {
+	for _, l := range plan.Decide(content, nil, to, repo.ID{0xab}, job.Restore{Databases: []job.Mapping{{Source: "app", Target: "postgres"}}}).Lines() {
 		head, _, _ := strings.Cut(l, ":")
 		heads = append(heads, head)
 	}
@@ -281,7 +281,7 @@ func TestTheTimeIsEstimatedFromPastRestores(t *testing.T) {
 		content := snapshot()
 		content.Logical.Databases[0].Tables[0].Runs[0].Stream.Bytes = c.bytes
 		r := job.Restore{Databases: []job.Mapping{{Source: "app", Target: "new"}}, PastBytesPerSecond: c.rate, PastRestores: c.restores}
-		lines := load.Decide(content, nil, known(), repo.ID{0xab}, r).Lines()
+		lines := plan.Decide(content, nil, known(), repo.ID{0xab}, r).Lines()
 		if got := lines[len(lines)-1]; got != c.want {
 			t.Errorf("%d bytes: %q, want %q", c.bytes, got, c.want)
 		}
@@ -292,7 +292,7 @@ func TestVersionsOfExtensionsAreComparedWhereThatMakesSense(t *testing.T) {
 	for pair, want := range map[[2]string]string{
 		{"1.8", "1.8"}: "0", {"1.8", "1.10"}: "-1", {"3.4.1", "3.4"}: "1", {"3.4.0", "3.4"}: "?", {"2.15.1-dev", "2.15.1"}: "?", {"2.16", "2.15.1-dev"}: "1", {"unpackaged", "1.0"}: "?", {"", "1"}: "-1",
 	} {
-		if got := load.CompareVersions(pair[0], pair[1]); got != want {
+		if got := plan.CompareVersions(pair[0], pair[1]); got != want {
 			t.Errorf("%v: %s, want %s", pair, got, want)
 		}
 	}

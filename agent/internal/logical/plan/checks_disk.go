@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ type diskLoad struct {
 // successor is in place. The estimate counts bloat that a restore does not bring
 // back, so only what is clearly too little is refused.
 func (p *Plan) checkDisk(sizes []spaceSizes) {
-	d := p.target.Disk
+	d := p.Target.Disk
 	if d.Unchecked != "" {
 		p.unchecked("free disk", d.Unchecked, d.Hint)
 		return
@@ -46,7 +46,7 @@ func (p *Plan) checkDisk(sizes []spaceSizes) {
 		if plan := &p.Databases[i]; plan.Replaced != "" {
 			replaced = true
 			if s, ok := d.Spaces[pg.Name("pg_default")]; ok { // where most of them are
-				at(s).need -= p.target.Databases[plan.Target].Size
+				at(s).need -= p.Target.Databases[plan.Target].Size
 			}
 		}
 	}
@@ -61,11 +61,11 @@ func (p *Plan) checkDisk(sizes []spaceSizes) {
 // walAtOnce estimates how much write-ahead log the restore leaves on disk at a
 // time: max_wal_size, unless nothing may be removed.
 func (p *Plan) walAtOnce(volume int64) int64 {
-	kept := !p.target.Traffic.ArchiverFailing.IsZero() || len(p.target.Traffic.IdleSlots) > 0 && p.target.Settings.MaxSlotWAL < 0
+	kept := !p.Target.Traffic.ArchiverFailing.IsZero() || len(p.Target.Traffic.IdleSlots) > 0 && p.Target.Settings.MaxSlotWAL < 0
 	if kept {
 		return volume
 	}
-	return min(p.target.Settings.MaxWAL, volume)
+	return min(p.Target.Settings.MaxWAL, volume)
 }
 
 func (p *Plan) judge(l *diskLoad, replaced bool) {

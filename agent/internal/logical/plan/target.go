@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -68,7 +68,7 @@ type inquiry struct {
 // readTarget looks at the server. Its sessions are read-only, so that nothing
 // can be changed before the plan stands, and by a dry run not at all.
 func readTarget(ctx context.Context, cfg postgres.Config, q inquiry) (*Target, error) {
-	c, err := postgres.ConnectMaintenance(ctx, cfg, application)
+	c, err := postgres.ConnectMaintenance(ctx, cfg, Application)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (t *Target) read(ctx context.Context, c *postgres.Conn, content *repo.Conte
 // lookInto finds out whether the database that initdb makes was ever used:
 // objects of users have OIDs from 16384 on.
 func (t *Target) lookInto(ctx context.Context, cfg postgres.Config, name pg.Name) error {
-	c, err := postgres.Connect(ctx, cfg, name, application)
+	c, err := postgres.Connect(ctx, cfg, name, Application)
 	if err != nil {
 		return err
 	}

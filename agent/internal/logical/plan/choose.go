@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
@@ -31,7 +32,7 @@ type Chosen struct {
 	// Damaged are tables whose rows cannot be read whole.
 	Damaged []Damage
 	// Live is what was found in the database in use, nil when there is none.
-	Live *liveFacts
+	Live *LiveFacts
 }
 
 // SelectedTable is a table whose rows come.
@@ -125,20 +126,20 @@ type asked struct {
 // choose reads one database's archive, decides what is restored of it, and checks
 // that the lists of that can be read and that its chunks are there: what is
 // missing must be found before the target is touched.
-func (r *Restore) choose(ctx context.Context, d *repo.Database, named bool) (*asked, error) {
-	a, err := readArchive(ctx, r.o.Source, d)
+func (p *planner) choose(ctx context.Context, d *repo.Database, named bool) (*asked, error) {
+	a, err := stream.ReadArchive(ctx, p.source, d)
 	if err != nil {
 		return nil, err
 	}
-	one := &asked{source: d, named: named, chosen: &Chosen{Selective: r.shaper.selector != nil}, damaged: map[sqltext.QualifiedName]bool{}}
-	if one.part, one.chosen.Unsure, err = r.shaper.shape(d, a, nil); err != nil {
+	one := &asked{source: d, named: named, chosen: &Chosen{Selective: p.shaper.selector != nil}, damaged: map[sqltext.QualifiedName]bool{}}
+	if one.part, one.chosen.Unsure, err = p.shaper.shape(d, a, nil); err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.Name.Display(), err)
 	}
-	if err := r.checkStreams(ctx, one); err != nil {
+	if err := p.checkStreams(ctx, one); err != nil {
 		return nil, fmt.Errorf("database %s: %w", d.Name.Display(), err)
 	}
-	if r.plan.request.SkipDamaged && (len(one.damaged) > 0 || one.objects) {
-		if one.part, _, err = r.shaper.shape(one.intact(), a, one.damaged); err != nil {
+	if p.request.SkipDamaged && (len(one.damaged) > 0 || one.objects) {
+		if one.part, _, err = p.shaper.shape(one.intact(), a, one.damaged); err != nil {
 			return nil, fmt.Errorf("database %s: %w", d.Name.Display(), err)
 		}
 	}
@@ -162,13 +163,13 @@ func (o *asked) intact() *repo.Database {
 }
 
 // checkStreams notes which tables are known to be damaged.
-func (r *Restore) checkStreams(ctx context.Context, one *asked) error {
+func (p *planner) checkStreams(ctx context.Context, one *asked) error {
 	d := one.part.Database
 	for i := range d.Tables {
 		t := &d.Tables[i]
 		q := sqltext.QualifiedName{Schema: t.Schema, Name: t.Name}
 		for j := range t.Runs {
-			err := r.o.Source.Check(ctx, t.Runs[j].Stream)
+			err := p.source.Check(ctx, t.Runs[j].Stream)
 			if err == nil {
 				continue
 			}
@@ -184,7 +185,7 @@ func (r *Restore) checkStreams(ctx context.Context, one *asked) error {
 		return nil
 	}
 	for _, s := range []repo.Stream{d.LargeObjects.Meta, d.LargeObjects.Data} {
-		if err := r.o.Source.Check(ctx, s); err != nil {
+		if err := p.source.Check(ctx, s); err != nil {
 			if !errors.Is(err, errs.Corrupt) {
 				return fmt.Errorf("large objects: %w", err)
 			}
@@ -197,9 +198,9 @@ func (r *Restore) checkStreams(ctx context.Context, one *asked) error {
 }
 
 // readNeeds finds out what the part that is restored needs of the server.
-func (r *Restore) readNeeds(ctx context.Context, one *asked) error {
+func (p *planner) readNeeds(ctx context.Context, one *asked) error {
 	d := one.part.Database
-	if r.plan.request.Live { // the database is there, with what it needs itself
+	if p.request.Live { // the database is there, with what it needs itself
 		own := *d
 		own.Properties, own.Settings, own.PublicOwner = json.RawMessage("{}"), nil, ""
 		d = &own
@@ -210,19 +211,20 @@ func (r *Restore) readNeeds(ctx context.Context, one *asked) error {
 	}
 	n.Chosen = one.chosen
 	one.needs = n
-	if o := one.part.Database.LargeObjects; o != nil && !r.plan.request.NoOwner && !one.objects {
-		if err := addObjects(ctx, n, r.o.Source, o, r.shaper.names); err != nil {
+	if o := one.part.Database.LargeObjects; o != nil && !p.request.NoOwner && !one.objects {
+		if err := addObjects(ctx, n, p.source, o, p.shaper.names); err != nil {
 			return fmt.Errorf("database %s: large objects: %w", one.source.Name.Display(), err)
 		}
 	}
 	return nil
 }
 
-// archive reads a database's archive again and gives what is restored of it, as
-// it was planned: all archives of an instance are not kept meanwhile.
-func (r *Restore) archive(ctx context.Context, d *DatabasePlan) (*pgarchive.Archive, error) {
-	one := r.asked[d.Source]
-	a, err := readArchive(ctx, r.o.Source, one.source)
+// Archive reads a database's archive again and gives what is restored of it, as
+// it was planned: all archives of an instance are not kept meanwhile. The plan is
+// one that Make made.
+func (p *Plan) Archive(ctx context.Context, source stream.Source, d *DatabasePlan) (*pgarchive.Archive, error) {
+	one := p.asked[d.Source]
+	a, err := stream.ReadArchive(ctx, source, one.source)
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +232,10 @@ func (r *Restore) archive(ctx context.Context, d *DatabasePlan) (*pgarchive.Arch
 		return one.part.Archive, nil
 	}
 	var damaged map[sqltext.QualifiedName]bool
-	if r.plan.request.SkipDamaged {
+	if p.Request.SkipDamaged {
 		damaged = one.damaged
 	}
-	part, _, err := r.shaper.shape(one.intact(), a, damaged)
+	part, _, err := p.shaper.shape(one.intact(), a, damaged)
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", one.source.Name.Display(), err)
 	}

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"fmt"
@@ -25,12 +25,12 @@ func (p *Plan) checkPreload(database, name pg.Name, object string) {
 			"export the database (tuskctl snapshot export) and load that there, or restore without the extension (--schema)")
 	}
 	fails, listed := preload[name]
-	s := p.target.Settings
+	s := p.Target.Settings
 	if !listed || slices.Contains(s.Preloaded, string(name)) || s.MaxConnections == 0 {
 		return
 	}
 	if !s.PreloadKnown {
-		p.unchecked(object, "it needs its library in shared_preload_libraries, which the role may not read", "GRANT pg_monitor TO "+p.target.Role.Quote()+";")
+		p.unchecked(object, "it needs its library in shared_preload_libraries, which the role may not read", "GRANT pg_monitor TO "+p.Target.Role.Quote()+";")
 		return
 	}
 	libraries := append(slices.Clone(s.Preloaded), string(name))

@@ -1,4 +1,4 @@
-package load
+package stream
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func (p *puller) next() (Chunk, error) {
 	return c, err
 }
 
-func (p *puller) close() {
+func (p *puller) Close() {
 	p.cancel(errClosed)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,9 +77,9 @@ func (p *puller) close() {
 	p.stop()
 }
 
-// byteReader gives the bytes of a stream that has no rows of tables: an archive
+// ByteReader gives the bytes of a stream that has no rows of tables: an archive
 // or large objects.
-type byteReader struct {
+type ByteReader struct {
 	*puller
 	stream repo.Stream
 	kind   seal.Kind
@@ -87,12 +87,14 @@ type byteReader struct {
 	bytes  int64
 }
 
-func openBytes(ctx context.Context, source Source, s repo.Stream, kind seal.Kind) *byteReader {
-	return &byteReader{puller: open(ctx, source, s), stream: s, kind: kind}
+// OpenBytes reads a stream whose chunks have the kind. A chunk of another kind, and
+// an end before the stream's, are errs.Corrupt.
+func OpenBytes(ctx context.Context, source Source, s repo.Stream, kind seal.Kind) *ByteReader {
+	return &ByteReader{puller: open(ctx, source, s), stream: s, kind: kind}
 }
 
 // Read gives io.EOF only when the whole stream was there.
-func (r *byteReader) Read(p []byte) (int, error) {
+func (r *ByteReader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
 		c, err := r.next()
 		if err == io.EOF && r.bytes != r.stream.Bytes { //nolint:errorlint // next gives it bare
@@ -119,9 +121,9 @@ var (
 	binaryTail = []byte{0xff, 0xff}
 )
 
-// runReader gives the rows of a run as COPY FROM wants them. Chunks of text are
+// RunReader gives the rows of a run as COPY FROM wants them. Chunks of text are
 // whole rows already and go through as they are.
-type runReader struct {
+type RunReader struct {
 	*puller
 	run   *repo.Run
 	count func(rows, bytes int64)
@@ -134,29 +136,29 @@ type runReader struct {
 	tail  bool
 }
 
-// openRun reads a run; count is told of each chunk. What it gives is compared
+// OpenRun reads a run; count is told of each chunk. What it gives is compared
 // with the manifest: a reader that has ended with io.EOF gave the run's rows.
-func openRun(ctx context.Context, source Source, run *repo.Run, count func(rows, bytes int64)) *runReader {
-	r := &runReader{puller: open(ctx, source, run.Stream), run: run, count: count, scan: rowScanner{binary: run.Binary}}
+func OpenRun(ctx context.Context, source Source, run *repo.Run, count func(rows, bytes int64)) *RunReader {
+	r := &RunReader{puller: open(ctx, source, run.Stream), run: run, count: count, scan: rowScanner{binary: run.Binary}}
 	if run.Binary {
 		r.rest = binaryHead
 	}
 	return r
 }
 
-// close ends the reader. When it returns no Read is under way and count is not
+// Close ends the reader. When it returns no Read is under way and count is not
 // called any more: a COPY whose connection is lost leaves a read behind.
-func (r *runReader) close() {
+func (r *RunReader) Close() {
 	r.cancel(errClosed)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.puller.close()
+	r.puller.Close()
 	r.rest = nil
 }
 
 // Read gives io.EOF only after every row of the run: any other end makes the
 // server throw away what it has.
-func (r *runReader) Read(p []byte) (int, error) {
+func (r *RunReader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.rest) == 0 {
@@ -187,7 +189,7 @@ func (r *runReader) Read(p []byte) (int, error) {
 }
 
 // take checks that a chunk can follow what was there.
-func (r *runReader) take(c Chunk) error {
+func (r *RunReader) take(c Chunk) error {
 	want := seal.KindRowsText
 	if r.run.Binary {
 		want = seal.KindRowsBinary
@@ -203,11 +205,11 @@ func (r *runReader) take(c Chunk) error {
 	case r.inRow:
 		return fmt.Errorf("a split row lacks its end: %w", errs.Corrupt)
 	}
-	before := r.scan.sum.rows
+	before := r.scan.sum.Rows
 	if err := r.scan.write(c.Plain); err != nil {
 		return err
 	}
-	if n := r.scan.sum.rows - before; n != int64(c.Rows) || r.scan.open != r.inRow {
+	if n := r.scan.sum.Rows - before; n != int64(c.Rows) || r.scan.open != r.inRow {
 		return fmt.Errorf("a chunk ends %d rows, its list says %d: %w", n, c.Rows, errs.Corrupt)
 	}
 	r.rest = c.Plain
@@ -217,13 +219,13 @@ func (r *runReader) take(c Chunk) error {
 }
 
 // whole tells whether all rows of the run have been given, and no others.
-func (r *runReader) whole() error {
+func (r *RunReader) whole() error {
 	got := r.scan.sum
-	if r.inRow || got.rows != r.run.Rows || r.bytes != r.run.Stream.Bytes {
+	if r.inRow || got.Rows != r.run.Rows || r.bytes != r.run.Stream.Bytes {
 		return fmt.Errorf("%d rows in %d bytes arrived, the manifest says %d in %d: %w",
-			got.rows, r.bytes, r.run.Rows, r.run.Stream.Bytes, errs.Corrupt)
+			got.Rows, r.bytes, r.run.Rows, r.run.Stream.Bytes, errs.Corrupt)
 	}
-	if want := (rowSum{r.run.Rows, r.run.Fingerprint}); got != want {
+	if want := (RowSum{Rows: r.run.Rows, Sum: r.run.Fingerprint}); got != want {
 		return fmt.Errorf("the rows that arrived differ from the snapshot's: expected %s, found %s: %w", want, got, errs.Corrupt)
 	}
 	return nil

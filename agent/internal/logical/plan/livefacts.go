@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-// liveFacts is what planning knows of a database in use.
-type liveFacts struct {
-	// schemas of the names that the restore would use, with their comments.
-	schemas map[pg.Name]string
-	// tables that are to be replaced, those that exist.
-	tables map[sqltext.QualifiedName]*liveTable
+// LiveFacts is what planning knows of a database in use.
+type LiveFacts struct {
+	// Schemas of the names that the restore would use, with their comments.
+	Schemas map[pg.Name]string
+	// Tables that are to be replaced, those that exist.
+	Tables map[sqltext.QualifiedName]*LiveTable
 	// shared objects that exist, by kind and name; see selection.Shared.
 	shared map[string]bool
 	// replica: the session may turn triggers and foreign keys off.
@@ -34,59 +34,46 @@ type liveFacts struct {
 	refusals        []selection.Note
 }
 
-// liveTable is a table in use, or a partition tree.
-type liveTable struct {
-	oid         int64
-	kind        string // of pg_class
+// LiveTable is a table in use, or a partition tree.
+type LiveTable struct {
+	OID         int64
+	Kind        string // relkind of pg_class
 	columns     []pg.Name
 	inherited   bool // others inherit from it
 	partition   bool
 	triggers    []pg.Name // that fire whatever session_replication_role says
 	noIdentity  []pg.Name // published tables whose deletions cannot be told subscribers
-	views       []relation
-	foreignKeys []foreignKey
+	views       []sqltext.QualifiedName
+	ForeignKeys []ForeignKey
 }
 
-// foreignKey is a foreign key from or to a table in use.
-type foreignKey struct {
-	name     pg.Name
-	from, to relation
-	fromPart bool // partitioned
-	toPart   bool
-	// join, filled and absent are conditions over f, the referring row, and p, the
+// ForeignKey is a foreign key from or to a table in use.
+type ForeignKey struct {
+	name pg.Name
+	// From refers to To. FromPart and ToPart tell which of them are partitioned.
+	From, To         sqltext.QualifiedName
+	FromPart, ToPart bool
+	// Join, Filled and Absent are conditions over f, the referring row, and p, the
 	// one referred to.
-	join, filled, absent string
-	validated, period    bool
+	Join, Filled, Absent string
+	// Validated as the server has it: one that is not is not checked either.
+	Validated, period bool
 }
 
 // String names the key for people.
-func (k foreignKey) String() string {
-	return fmt.Sprintf("foreign key %s of %s to %s", k.name.Display(), k.from, k.to)
+func (k ForeignKey) String() string {
+	return fmt.Sprintf("foreign key %s of %s to %s", k.name.Display(), k.From, k.To)
 }
 
-// factsReader reads facts in one session.
-type factsReader struct {
-	c *postgres.Conn
-	f *liveFacts
-}
-
-// readSchemas looks for schemas by name.
-func (r *factsReader) readSchemas(ctx context.Context, names ...pg.Name) error {
+// ReadSchemas looks for schemas by name, in a session in the database in use.
+func (f *LiveFacts) ReadSchemas(ctx context.Context, c *postgres.Conn, names ...pg.Name) error {
 	var name, comment pg.Name
-	r.f.schemas = map[pg.Name]string{}
-	return r.c.Each(ctx, `SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace
-		WHERE nspname::text IN (`+literals(names)+")", nil, []any{&name, &comment}, func() error {
-		r.f.schemas[name] = string(comment)
+	f.Schemas = map[pg.Name]string{}
+	return c.Each(ctx, `SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') FROM pg_catalog.pg_namespace
+		WHERE nspname::text IN (`+sqltext.Literals(names)+")", nil, []any{&name, &comment}, func() error {
+		f.Schemas[name] = string(comment)
 		return nil
 	})
-}
-
-func literals(names []pg.Name) string {
-	var q []string
-	for _, n := range names {
-		q = append(q, lit(n))
-	}
-	return strings.Join(q, ", ")
 }
 
 // namesBatch is how many names one query asks about.
@@ -116,11 +103,11 @@ func sharedKey(e *pgarchive.Entry) string {
 }
 
 // exists tells whether a shared object is there.
-func (f *liveFacts) exists(e *pgarchive.Entry) bool { return f.shared[sharedKey(e)] }
+func (f *LiveFacts) exists(e *pgarchive.Entry) bool { return f.shared[sharedKey(e)] }
 
 // readShared looks for what tables beside the live ones would share with them.
-func (r *factsReader) readShared(ctx context.Context, a *pgarchive.Archive) error {
-	r.f.shared = map[string]bool{}
+func (f *LiveFacts) readShared(ctx context.Context, c *postgres.Conn, a *pgarchive.Archive) error {
+	f.shared = map[string]bool{}
 	wanted := map[string][]sqltext.QualifiedName{}
 	for i := range a.Entries {
 		if e := &a.Entries[i]; selection.Shared(e) {
@@ -132,11 +119,11 @@ func (r *factsReader) readShared(ctx context.Context, a *pgarchive.Archive) erro
 		for batch := range slices.Chunk(all, namesBatch) {
 			var q []string
 			for _, n := range batch {
-				q = append(q, "("+lit(n.Schema)+", "+lit(n.Name)+")")
+				q = append(q, "("+sqltext.Literal(n.Schema)+", "+sqltext.Literal(n.Name)+")")
 			}
 			var n sqltext.QualifiedName
-			err := r.c.Each(ctx, sharedQueries[kind]+" IN ("+strings.Join(q, ", ")+")", nil, []any{&n.Schema, &n.Name}, func() error {
-				r.f.shared[kind+" "+n.Quoted()] = true
+			err := c.Each(ctx, sharedQueries[kind]+" IN ("+strings.Join(q, ", ")+")", nil, []any{&n.Schema, &n.Name}, func() error {
+				f.shared[kind+" "+n.Quoted()] = true
 				return nil
 			})
 			if err != nil {
@@ -147,22 +134,22 @@ func (r *factsReader) readShared(ctx context.Context, a *pgarchive.Archive) erro
 	return nil
 }
 
-// readTables reads what there is to know of the tables that are to be replaced.
-func (r *factsReader) readTables(ctx context.Context, names []sqltext.QualifiedName) error {
-	r.f.tables = map[sqltext.QualifiedName]*liveTable{}
+// ReadTables reads what there is to know of the tables that are to be replaced.
+func (f *LiveFacts) ReadTables(ctx context.Context, c *postgres.Conn, names []sqltext.QualifiedName) error {
+	f.Tables = map[sqltext.QualifiedName]*LiveTable{}
 	for batch := range slices.Chunk(names, namesBatch) {
 		var q []string
 		for _, n := range batch {
-			q = append(q, "("+lit(n.Schema)+", "+lit(n.Name)+")")
+			q = append(q, "("+sqltext.Literal(n.Schema)+", "+sqltext.Literal(n.Name)+")")
 		}
 		var n sqltext.QualifiedName
-		var t liveTable
-		err := r.c.Each(ctx, `SELECT n.nspname::text, c.relname::text, c.oid::int8, c.relkind::text, c.relispartition,
+		var t LiveTable
+		err := c.Each(ctx, `SELECT n.nspname::text, c.relname::text, c.oid::int8, c.relkind::text, c.relispartition,
 			c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
 			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname::text, c.relname::text) IN (`+strings.Join(q, ", ")+")",
-			nil, []any{&n.Schema, &n.Name, &t.oid, &t.kind, &t.partition, &t.inherited}, func() error {
+			nil, []any{&n.Schema, &n.Name, &t.OID, &t.Kind, &t.partition, &t.inherited}, func() error {
 				one := t
-				r.f.tables[n] = &one
+				f.Tables[n] = &one
 				return nil
 			})
 		if err != nil {
@@ -170,8 +157,8 @@ func (r *factsReader) readTables(ctx context.Context, names []sqltext.QualifiedN
 		}
 	}
 	for _, n := range names {
-		if t := r.f.tables[n]; t != nil {
-			if err := r.readTable(ctx, t); err != nil {
+		if t := f.Tables[n]; t != nil {
+			if err := f.readTable(ctx, c, t); err != nil {
 				return fmt.Errorf("table %s: %w", n, err)
 			}
 		}
@@ -185,11 +172,11 @@ const (
 	around = "(SELECT oid FROM " + below + " b UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass))"
 )
 
-func (r *factsReader) readTable(ctx context.Context, t *liveTable) error {
+func (f *LiveFacts) readTable(ctx context.Context, c *postgres.Conn, t *LiveTable) error {
 	list := func(to *[]pg.Name, query string) error {
 		*to = nil
 		var name pg.Name
-		return r.c.Each(ctx, query, []any{t.oid}, []any{&name}, func() error {
+		return c.Each(ctx, query, []any{t.OID}, []any{&name}, func() error {
 			*to = append(*to, name)
 			return nil
 		})
@@ -209,27 +196,27 @@ func (r *factsReader) readTable(ctx context.Context, t *liveTable) error {
 		return err
 	}
 	t.views = nil
-	var v relation
-	err = r.c.Each(ctx, `SELECT DISTINCT n.nspname::text, v.relname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
+	var v sqltext.QualifiedName
+	err = c.Each(ctx, `SELECT DISTINCT n.nspname::text, v.relname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
 		JOIN pg_catalog.pg_class v ON v.oid = w.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
 		WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND v.relkind = 'm'
-		AND d.refobjid IN `+below, []any{t.oid}, []any{&v.schema, &v.name}, func() error {
+		AND d.refobjid IN `+below, []any{t.OID}, []any{&v.Schema, &v.Name}, func() error {
 		t.views = append(t.views, v)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return r.readKeys(ctx, t)
+	return f.readKeys(ctx, c, t)
 }
 
 // readKeys reads the foreign keys from and to a table, its partitions and what it
 // is a partition of. The server words the conditions: their operators may be those
 // of types from anywhere.
-func (r *factsReader) readKeys(ctx context.Context, t *liveTable) error {
-	t.foreignKeys = nil
-	var k foreignKey
-	return r.c.Each(ctx, `SELECT c.conname::text, fn.nspname::text, f.relname::text, f.relkind = 'p', tn.nspname::text, p.relname::text, p.relkind = 'p', c.convalidated,
+func (f *LiveFacts) readKeys(ctx context.Context, c *postgres.Conn, t *LiveTable) error {
+	t.ForeignKeys = nil
+	var k ForeignKey
+	return c.Each(ctx, `SELECT c.conname::text, fn.nspname::text, f.relname::text, f.relkind = 'p', tn.nspname::text, p.relname::text, p.relkind = 'p', c.convalidated,
 		coalesce((pg_catalog.to_jsonb(c) ->> 'conperiod')::bool, false), x.joined, x.filled, x.absent
 		FROM pg_catalog.pg_constraint c
 		JOIN pg_catalog.pg_class f ON f.oid = c.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
@@ -242,9 +229,9 @@ func (r *factsReader) readKeys(ctx context.Context, t *liveTable) error {
 			JOIN pg_catalog.pg_attribute fa ON fa.attrelid = c.conrelid AND fa.attnum = k.f
 			JOIN pg_catalog.pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.p
 			JOIN pg_catalog.pg_operator op ON op.oid = k.op JOIN pg_catalog.pg_namespace opn ON opn.oid = op.oprnamespace) x
-		WHERE c.contype = 'f' AND c.conparentid = 0 AND (c.conrelid IN `+around+` OR c.confrelid IN `+around+`) ORDER BY c.oid`, []any{t.oid},
-		[]any{&k.name, &k.from.schema, &k.from.name, &k.fromPart, &k.to.schema, &k.to.name, &k.toPart, &k.validated, &k.period, &k.join, &k.filled, &k.absent}, func() error {
-			t.foreignKeys = append(t.foreignKeys, k)
+		WHERE c.contype = 'f' AND c.conparentid = 0 AND (c.conrelid IN `+around+` OR c.confrelid IN `+around+`) ORDER BY c.oid`, []any{t.OID},
+		[]any{&k.name, &k.From.Schema, &k.From.Name, &k.FromPart, &k.To.Schema, &k.To.Name, &k.ToPart, &k.Validated, &k.period, &k.Join, &k.Filled, &k.Absent}, func() error {
+			t.ForeignKeys = append(t.ForeignKeys, k)
 			return nil
 		})
 }

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"cmp"
@@ -27,10 +27,15 @@ type Plan struct {
 	// Unchecked is what could not be looked at, with the reason.
 	Unchecked []repo.Problem
 
-	request job.Restore
-	target  *Target
-	source  pg.Version
-	names   selection.Names
+	// Request is what was asked for, Target the server as it was found, and Names
+	// what stands for roles and tablespaces of the snapshot.
+	Request job.Restore
+	Target  *Target
+	Names   selection.Names
+
+	source pg.Version
+	shaper *shaper                   // of a plan that Make made
+	asked  map[*repo.Database]*asked // by what is restored of it; the same
 }
 
 // DatabasePlan is the plan for one database.
@@ -61,9 +66,9 @@ type DatabasePlan struct {
 // Decide makes the plan. needs are by position in content's databases, nil for
 // those that are not restored. It is a pure function.
 func Decide(content *repo.Content, needs map[*repo.Database]*Needs, t *Target, id repo.JobID, r job.Restore) *Plan {
-	p := &Plan{request: r, target: t, source: content.Instance.Version}
+	p := &Plan{Request: r, Target: t, source: content.Instance.Version}
 	if s, err := newShaper(r); err == nil { // else nothing is prepared
-		p.names = s.names
+		p.Names = s.names
 	}
 	p.server(content)
 	for n, s := range p.selected(content) {
@@ -85,7 +90,7 @@ func (p *Plan) warn(database pg.Name, object, reason, hint string) {
 
 // server judges the server as a whole.
 func (p *Plan) server(content *repo.Content) {
-	t := p.target
+	t := p.Target
 	if s := content.Instance.Version; t.Version.Major() < s.Major() {
 		p.refuse("", "server", fmt.Sprintf("the snapshot is of version %s, the server is %s: older servers cannot be restored into", s, t.Version),
 			fmt.Sprintf("restore into an instance of version %d or later", s.Major()))
@@ -93,9 +98,9 @@ func (p *Plan) server(content *repo.Content) {
 	if t.InRecovery {
 		p.refuse("", "server", "the server is a standby: it cannot be written", "restore into the primary")
 	}
-	if !t.CreateDB && !p.request.Live && !p.request.GlobalsOnly {
+	if !t.CreateDB && !p.Request.Live && !p.Request.GlobalsOnly {
 		p.refuse("", "role "+t.Role.Display(), "the role may not create databases", "ALTER ROLE "+t.Role.Quote()+" SUPERUSER; a restore needs it to set owners")
-	} else if !t.Superuser && !p.request.Live {
+	} else if !t.Superuser && !p.Request.Live {
 		p.warn("", "role "+t.Role.Display(), "the role is no superuser: owners, some extensions and event triggers cannot be restored by it",
 			"ALTER ROLE "+t.Role.Quote()+" SUPERUSER; or restore without owners")
 	}
@@ -111,16 +116,16 @@ type wanted struct {
 // selected finds the databases asked for.
 func (p *Plan) selected(content *repo.Content) []wanted {
 	var all []wanted
-	if p.request.GlobalsOnly {
+	if p.Request.GlobalsOnly {
 		return nil
 	}
-	if len(p.request.Databases) == 0 {
+	if len(p.Request.Databases) == 0 {
 		for i := range content.Logical.Databases {
 			d := &content.Logical.Databases[i]
 			all = append(all, wanted{d, d.Name, true})
 		}
 	}
-	for _, m := range p.request.Databases {
+	for _, m := range p.Request.Databases {
 		d := find(content, m.Source)
 		if d == nil {
 			p.refuse(pg.Name(m.Source), "database", "the snapshot has no database of that name", "it has: "+databaseNames(content))
@@ -133,7 +138,7 @@ func (p *Plan) selected(content *repo.Content) []wanted {
 		}
 		all = append(all, wanted{d, target, false})
 	}
-	if len(all) == 0 && len(p.Refusals) == 0 && !p.request.Selective() { // else the patterns that match nothing are named
+	if len(all) == 0 && len(p.Refusals) == 0 && !p.Request.Selective() { // else the patterns that match nothing are named
 		p.refuse("", "snapshot", "it has no databases", "")
 	}
 	return all
@@ -177,17 +182,17 @@ func (p *Plan) database(n int, id repo.JobID, s wanted, blockSize int, needs *Ne
 	out := DatabasePlan{Source: d, Properties: props, Target: s.target, Temporary: pg.Name(fmt.Sprintf("tuskvault_restore_%s_%d", id.Short(), n+1))}
 	if needs != nil && needs.Chosen != nil {
 		out.Chosen = needs.Chosen
-		p.choice(s.database.Name, out.Chosen, len(p.request.Databases) > 0)
+		p.choice(s.database.Name, out.Chosen, len(p.Request.Databases) > 0)
 	}
-	if p.request.Live {
+	if p.Request.Live {
 		p.live(n, id, &out)
 	} else {
 		p.name(s, &out, id, n)
 	}
-	if !p.target.Encodings[d.Encoding] {
+	if !p.Target.Encodings[d.Encoding] {
 		p.refuse(d.Name, "encoding", fmt.Sprintf("the server does not know encoding %s", d.Encoding), "")
 	}
-	if p.target.BlockSize != blockSize && d.LargeObjects != nil {
+	if p.Target.BlockSize != blockSize && d.LargeObjects != nil {
 		p.warn(d.Name, "large objects", "source and target have different block sizes: large objects are compared on the way in and counted, not read back", "")
 	}
 	for i := range d.Tables {
@@ -207,7 +212,7 @@ func (p *Plan) database(n int, id repo.JobID, s wanted, blockSize int, needs *Ne
 		out.add(d.LargeObjects.Data)
 		out.add(d.LargeObjects.Meta)
 	}
-	out.Create = createDatabase(&out, p.target.Version)
+	out.Create = createDatabase(&out, p.Target.Version)
 	p.Databases = append(p.Databases, out)
 }
 
@@ -230,14 +235,14 @@ func (p *Plan) name(s wanted, out *DatabasePlan, id repo.JobID, n int) {
 		p.refuse(s.database.Name, "database "+s.target.Display(), "a template of the server cannot be restored over", "restore it under another name")
 		return
 	}
-	existing, ok := p.target.Databases[s.target]
+	existing, ok := p.Target.Databases[s.target]
 	if !ok {
 		return
 	}
 	// A new server has an unused "postgres": restoring a whole instance into it
 	// replaces nothing.
 	fresh := s.whole && s.target == "postgres" && existing.Empty
-	if !p.request.Replace && !fresh {
+	if !p.Request.Replace && !fresh {
 		p.refuse(s.database.Name, "database "+s.target.Display(), "it exists already",
 			"restore under another name ("+s.database.Name.Display()+"=NEW), or allow replacing it (--replace)")
 		return
@@ -259,11 +264,11 @@ func (p *Plan) needs(content *repo.Content, needs map[*repo.Database]*Needs) {
 		}
 		for _, role := range slices.Sorted(maps.Keys(n.Roles)) {
 			need := n.Roles[role]
-			if p.target.Roles[role] || p.Globals.hasRole(role) || p.request.NoOwner && !need.Essential {
+			if p.Target.Roles[role] || p.Globals.hasRole(role) || p.Request.NoOwner && !need.Essential {
 				continue
 			}
 			hint := "CREATE ROLE " + role.Quote() + "; or restore with missing roles created (--globals)"
-			if p.request.Globals {
+			if p.Request.Globals {
 				hint = "CREATE ROLE " + role.Quote() + "; the snapshot does not have it either"
 			}
 			if !need.Essential {
@@ -272,14 +277,14 @@ func (p *Plan) needs(content *repo.Content, needs map[*repo.Database]*Needs) {
 			p.refuse(d.Name, "role "+role.Display(), "it does not exist; needed by "+need.By, hint)
 		}
 		for _, space := range slices.Sorted(maps.Keys(n.Tablespaces)) {
-			if p.target.Tablespaces[space] || p.Globals.hasTablespace(space) {
+			if p.Target.Tablespaces[space] || p.Globals.hasTablespace(space) {
 				continue
 			}
 			p.refuse(d.Name, "tablespace "+space.Display(), "it does not exist; needed by "+n.Tablespaces[space].By,
 				"CREATE TABLESPACE "+space.Quote()+" LOCATION '…'; or restore with it created (--globals)")
 		}
 		for _, x := range slices.Sorted(maps.Keys(n.Extensions)) {
-			if _, ok := p.target.Extensions[x]; !ok {
+			if _, ok := p.Target.Extensions[x]; !ok {
 				p.refuse(d.Name, "extension "+x.Display(), "the server does not have it", "install the package with extension "+x.Display()+" on the server's host")
 			}
 		}
@@ -299,7 +304,7 @@ func (p *Plan) Err() error {
 		kind = errs.Exists
 	case strings.Contains(first.Reason, "does not exist") || strings.Contains(first.Reason, "no database of that name") || strings.Contains(first.Reason, matchesNothing):
 		kind = errs.NotFound
-	case strings.HasPrefix(first.Reason, damagedRows):
+	case strings.HasPrefix(first.Reason, DamagedRows):
 		kind = errs.Corrupt
 	}
 	text := describe(first)
@@ -321,8 +326,8 @@ func describe(x repo.Problem) string {
 func (p *Plan) Lines() []string {
 	all := p.verdicts()
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	say("server %s, snapshot of %s", p.target.Version, p.source)
-	all = append(all, p.Globals.lines()...)
+	say("server %s, snapshot of %s", p.Target.Version, p.source)
+	all = append(all, p.Globals.Lines()...)
 	for i := range p.Databases {
 		all = append(all, p.databaseLines(&p.Databases[i])...)
 	}
@@ -339,11 +344,11 @@ func (p *Plan) databaseLines(d *DatabasePlan) []string {
 		d.Target.Display(), d.Source.Name.Display(), d.Tables, d.Rows, size(d.Bytes), size(d.Heap), d.Source.Encoding,
 		d.Properties.Provider, cmp.Or(d.Properties.Locale, d.Properties.Collate.Display()))
 	say("  under the name %s until it is complete and compared", d.Temporary.Display())
-	if p.request.ReadBack {
+	if p.Request.ReadBack {
 		say("  every table is read back and compared once more")
 	}
-	if p.request.NoOwner {
-		say("  owners and privileges are left out; role %s owns everything", p.target.Role.Display())
+	if p.Request.NoOwner {
+		say("  owners and privileges are left out; role %s owns everything", p.Target.Role.Display())
 	} else {
 		say("  owner %s", d.Properties.Owner.Display())
 	}

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"fmt"
@@ -12,7 +12,8 @@ import (
 // Words by which Plan.Err finds the kind of a refusal.
 const (
 	matchesNothing = "matches nothing in the snapshot"
-	damagedRows    = "rows cannot be read whole"
+	// DamagedRows begins what is said of a table whose rows are not all there.
+	DamagedRows = "rows cannot be read whole"
 )
 
 // choice judges what was selected of a database. named tells whether databases
@@ -21,7 +22,7 @@ func (p *Plan) choice(database pg.Name, c *Chosen, named bool) {
 	if named {
 		p.unmatched(database, c.Unmatched)
 	}
-	if !p.request.Live || !p.request.Replace { // in place, what hangs on the table in use stays as it is
+	if !p.Request.Live || !p.Request.Replace { // in place, what hangs on the table in use stays as it is
 		for _, n := range c.LeftOut {
 			p.warn(database, n.Object, n.Reason, "")
 		}
@@ -44,13 +45,13 @@ const maxDamaged = 200
 // damaged refuses a table whose rows are not all there, or says that it stays empty.
 func (p *Plan) damaged(database pg.Name, d Damage) {
 	switch {
-	case p.request.Live && p.request.Replace:
-		p.refuse(database, d.Object, damagedRows+": "+d.Reason, "a table in use is never emptied; restore another snapshot, or select other tables")
-	case p.request.SkipDamaged:
+	case p.Request.Live && p.Request.Replace:
+		p.refuse(database, d.Object, DamagedRows+": "+d.Reason, "a table in use is never emptied; restore another snapshot, or select other tables")
+	case p.Request.SkipDamaged:
 		p.Warnings = append(p.Warnings, repo.Problem{Severity: "error", Database: database, Object: d.Object,
-			Reason: damagedRows + ", it is left empty: " + d.Reason, Hint: "look for its rows in another snapshot"})
+			Reason: DamagedRows + ", it is left empty: " + d.Reason, Hint: "look for its rows in another snapshot"})
 	default:
-		p.refuse(database, d.Object, damagedRows+": "+d.Reason, "restore everything else (--skip-damaged), or another snapshot")
+		p.refuse(database, d.Object, DamagedRows+": "+d.Reason, "restore everything else (--skip-damaged), or another snapshot")
 	}
 }
 

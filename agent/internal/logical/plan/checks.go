@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"cmp"
@@ -26,7 +26,7 @@ func (p *Plan) check(content *repo.Content, needs map[*repo.Database]*Needs) {
 	sizes := p.sizes(content.Instance.BlockSize)
 	p.checkDisk(sizes)
 	p.checkWAL(sizes)
-	if p.target.Settings.ReadOnly {
+	if p.Target.Settings.ReadOnly {
 		p.warn("", "default_transaction_read_only", "transactions on this server are read-only unless they say otherwise: the restore does, and writes all the same",
 			"if nothing should be written here, restore to another instance")
 	}
@@ -77,7 +77,7 @@ func (p *Plan) Tell(log func(level, line string)) {
 
 // time words the estimate of how long it will take.
 func (p *Plan) time() string {
-	rate, n := p.request.PastBytesPerSecond, p.request.PastRestores
+	rate, n := p.Request.PastBytesPerSecond, p.Request.PastRestores
 	if rate <= 0 || n <= 0 {
 		return "time: no past restore to estimate from"
 	}

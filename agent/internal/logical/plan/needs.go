@@ -1,21 +1,18 @@
-package load
+package plan
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/agent/internal/logical/stream"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
-	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // Needs is what the objects of a database need of the server around it.
@@ -80,7 +77,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 	}
 	add(n.Roles, props.Owner, "the database", false)
 	addACL(n, props.ACL, "the database")
-	if d.Archive.Tool.Major() < 15 { // see schemaPublic
+	if d.Archive.Tool.Major() < 15 { // see schemaPublic in package load
 		add(n.Roles, d.PublicOwner, "schema public", false)
 	}
 	if props.Tablespace != "pg_default" {
@@ -94,7 +91,7 @@ func needsOf(d *repo.Database, a *pgarchive.Archive) (*Needs, error) {
 		add(n.Roles, s.Role, "a setting of the role in the database", false)
 	}
 	for _, q := range d.Statements {
-		if isOwnerStatement(q) {
+		if IsOwnerStatement(q) {
 			for _, r := range sqltext.Roles("OWNER", q) {
 				add(n.Roles, r, "a subscription", false)
 			}
@@ -143,7 +140,7 @@ func collationIn(e *pgarchive.Entry) CollationNeed {
 // locks finds the partitioned table whose reading back, or whose foreign key,
 // locks most: a restore executes one statement a transaction.
 func locks(d *repo.Database, a *pgarchive.Archive) (most int, by string) {
-	indexes := map[relation]int{}
+	indexes := map[sqltext.QualifiedName]int{}
 	for i := range a.Entries {
 		e := &a.Entries[i]
 		if e.Desc != "INDEX" && e.Desc != "CONSTRAINT" {
@@ -151,21 +148,21 @@ func locks(d *repo.Database, a *pgarchive.Archive) (most int, by string) {
 		}
 		for _, id := range e.Deps {
 			if t := a.Entry(id); t != nil && t.Desc == "TABLE" {
-				indexes[relation{t.Namespace, t.Tag}]++
+				indexes[sqltext.QualifiedName{Schema: t.Namespace, Name: t.Tag}]++
 				break
 			}
 		}
 	}
-	trees := map[relation]int{}
+	trees := map[sqltext.QualifiedName]int{}
 	for i := range d.Tables {
 		t := &d.Tables[i]
-		root := relation{t.RootSchema, t.RootName}
+		root := sqltext.QualifiedName{Schema: t.RootSchema, Name: t.RootName}
 		if t.Root == 0 {
-			root = relation{t.Schema, t.Name}
+			root = sqltext.QualifiedName{Schema: t.Schema, Name: t.Name}
 		} else if trees[root] == 0 {
 			trees[root] = 1 + indexes[root]
 		}
-		trees[root] += 1 + indexes[relation{t.Schema, t.Name}]
+		trees[root] += 1 + indexes[sqltext.QualifiedName{Schema: t.Schema, Name: t.Name}]
 	}
 	for r, n := range trees {
 		if n > most || n == most && r.String() < by {
@@ -175,9 +172,9 @@ func locks(d *repo.Database, a *pgarchive.Archive) (most int, by string) {
 	return most, by
 }
 
-// isOwnerStatement tells whether one of the statements that stand in for what
+// IsOwnerStatement tells whether one of the statements that stand in for what
 // pg_dump leaves out sets an owner.
-func isOwnerStatement(q string) bool {
+func IsOwnerStatement(q string) bool {
 	return strings.HasPrefix(q, "ALTER SUBSCRIPTION ") && strings.Contains(q, " OWNER TO ")
 }
 
@@ -189,68 +186,11 @@ func addACL(n *Needs, acl repo.ACL, by string) {
 }
 
 // addObjects collects the roles that large objects need.
-func addObjects(ctx context.Context, n *Needs, source Source, o *repo.LargeObjects, names selection.Names) error {
-	return eachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
+func addObjects(ctx context.Context, n *Needs, source stream.Source, o *repo.LargeObjects, names selection.Names) error {
+	return stream.EachObject(ctx, source, o, func(f *repo.LargeObjectFacts) error {
 		by := fmt.Sprintf("large object %d", f.OID)
 		add(n.Roles, names.Role(f.Owner), by, false)
 		addACL(n, names.ACL(f.ACL), by)
 		return nil
 	})
-}
-
-// maxObjectLine bounds what is read of one large object: its comment is the
-// only part without a natural bound.
-const maxObjectLine = 16 << 20
-
-// eachObject calls fn for each large object of a snapshot, by OID. What fn is
-// given is used again.
-func eachObject(ctx context.Context, source Source, o *repo.LargeObjects, fn func(*repo.LargeObjectFacts) error) error {
-	r := openBytes(ctx, source, o.Meta, seal.KindLargeObject)
-	defer r.close()
-	lines := bufio.NewReaderSize(r, 64<<10)
-	var line []byte
-	for n := int64(0); ; {
-		part, err := lines.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			if len(line) > maxObjectLine {
-				return fmt.Errorf("facts of a large object of more than %d bytes: %w", maxObjectLine, errs.Corrupt)
-			}
-			continue
-		case errors.Is(err, io.EOF) && len(line) == 0 && n == o.Count:
-			return nil
-		case errors.Is(err, io.EOF):
-			return fmt.Errorf("facts of %d large objects, the manifest says %d: %w", n, o.Count, errs.Corrupt)
-		case err != nil:
-			return err
-		}
-		var f repo.LargeObjectFacts
-		if err := json.Unmarshal(line, &f); err != nil {
-			return fmt.Errorf("facts of a large object: %w: %w", err, errs.Corrupt)
-		}
-		n++
-		if err := fn(&f); err != nil {
-			return err
-		}
-		line = line[:0]
-	}
-}
-
-// readArchive reads a database's archive.
-func readArchive(ctx context.Context, source Source, d *repo.Database) (*pgarchive.Archive, error) {
-	if d.Archive == nil {
-		return nil, fmt.Errorf("database %s: the snapshot has no schema archive of it: %w", d.Name.Display(), errs.Corrupt)
-	}
-	r := openBytes(ctx, source, d.Archive.Stream, seal.KindArchive)
-	defer r.close()
-	a, err := pgarchive.Read(r)
-	if err == nil {
-		// The end too: a damaged last chunk must not be found later.
-		_, err = io.Copy(io.Discard, r)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", d.Name.Display(), err)
-	}
-	return a, nil
 }

@@ -1,4 +1,4 @@
-package load
+package plan
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // checkVersions judges the versions of the server and of the pg_dump that wrote
 // the archives.
 func (p *Plan) checkVersions(needs map[*repo.Database]*Needs) {
-	v := p.target.Version
+	v := p.Target.Version
 	if floor, ok := pg.SecurityFloor(v.Major()); ok && v < floor {
 		p.warn("", "server", fmt.Sprintf("version %s has known security holes, which %s mends", v, floor), fmt.Sprintf("update it to %s or later", floor))
 	}
@@ -34,14 +34,14 @@ func (p *Plan) checkVersions(needs map[*repo.Database]*Needs) {
 
 // checkEventTriggers warns of those that only a superuser can make.
 func (p *Plan) checkEventTriggers(needs map[*repo.Database]*Needs) {
-	if p.target.Superuser {
+	if p.Target.Superuser {
 		return
 	}
 	for i := range p.Databases {
 		d := p.Databases[i].Source
 		if n := needs[d]; n != nil && len(n.EventTriggers) > 0 {
 			p.warn(d.Name, "event trigger "+n.EventTriggers[0].Display(), fmt.Sprintf("only a superuser can make event triggers, and the database has %d", len(n.EventTriggers)),
-				"ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER;")
+				"ALTER ROLE "+p.Target.Role.Quote()+" SUPERUSER;")
 		}
 	}
 }
@@ -53,20 +53,20 @@ const leastSessions = 2
 // checkSessions compares the connections that are left with those wanted. The
 // restore itself goes on with fewer, down to leastSessions.
 func (p *Plan) checkSessions() {
-	s := p.target.Settings
+	s := p.Target.Settings
 	if s.MaxConnections == 0 {
 		return
 	}
-	wanted := Jobs(p.request.Jobs) + 1
+	wanted := Jobs(p.Request.Jobs) + 1
 	limit, object := s.MaxConnections, "max_connections"
-	if !p.target.Superuser {
+	if !p.Target.Superuser {
 		limit -= s.SuperuserReserved + s.Reserved
 	}
-	left := limit - p.target.Traffic.Sessions
-	hint := fmt.Sprintf("end some of the %d sessions there are, or raise max_connections (now %d) and restart the server", p.target.Traffic.Sessions, s.MaxConnections)
-	if !p.target.Superuser && s.RoleLimit >= 0 && s.RoleLimit-s.RoleSessions < left {
-		left, object = s.RoleLimit-s.RoleSessions, "role "+p.target.Role.Display()
-		hint = fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d;", p.target.Role.Quote(), s.RoleSessions+wanted)
+	left := limit - p.Target.Traffic.Sessions
+	hint := fmt.Sprintf("end some of the %d sessions there are, or raise max_connections (now %d) and restart the server", p.Target.Traffic.Sessions, s.MaxConnections)
+	if !p.Target.Superuser && s.RoleLimit >= 0 && s.RoleLimit-s.RoleSessions < left {
+		left, object = s.RoleLimit-s.RoleSessions, "role "+p.Target.Role.Display()
+		hint = fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d;", p.Target.Role.Quote(), s.RoleSessions+wanted)
 	}
 	left = max(left, 0)
 	switch {
@@ -79,7 +79,7 @@ func (p *Plan) checkSessions() {
 
 // checkLocks compares the lock table with the statement that locks most.
 func (p *Plan) checkLocks(needs map[*repo.Database]*Needs) {
-	s := p.target.Settings
+	s := p.Target.Settings
 	if s.LocksPerTransaction == 0 {
 		return
 	}
@@ -108,10 +108,10 @@ func (p *Plan) checkLocks(needs map[*repo.Database]*Needs) {
 func (p *Plan) checkDirectories() {
 	for _, t := range p.Globals.Tablespaces {
 		object := "tablespace " + t.Name.Display()
-		wrong, known := p.target.Directories[t.Location]
+		wrong, known := p.Target.Directories[t.Location]
 		switch {
-		case !known && p.target.Directories != nil:
-			p.unchecked(object, "its folder "+t.Location+" cannot be looked at through the server", "GRANT pg_read_server_files TO "+p.target.Role.Quote()+";")
+		case !known && p.Target.Directories != nil:
+			p.unchecked(object, "its folder "+t.Location+" cannot be looked at through the server", "GRANT pg_read_server_files TO "+p.Target.Role.Quote()+";")
 		case wrong != "":
 			p.refuse("", object, "its folder "+t.Location+" "+wrong,
 				fmt.Sprintf("on the server's host: install -d -m 700 -o postgres -g postgres %s; or CREATE TABLESPACE %s LOCATION 'another folder';", t.Location, t.Name.Quote()))
@@ -124,7 +124,7 @@ const quietBytes = 256 << 20
 
 // checkWAL tells what a lot of write-ahead log will meet.
 func (p *Plan) checkWAL(sizes []spaceSizes) {
-	s, a, volume := p.target.Settings, p.target.Traffic, sum(sizes)
+	s, a, volume := p.Target.Settings, p.Target.Traffic, sum(sizes)
 	if !a.ArchiverFailing.IsZero() {
 		p.warn("", "archive_command", fmt.Sprintf("archiving fails since %s at segment %s: what the restore writes, about %s of WAL, stays in pg_wal until it works again",
 			a.ArchiverFailing.UTC().Format(time.DateTime), a.ArchiverStuck, size(volume)), "mend archive_command (the server's log says why it fails) and see that pg_stat_archiver.last_archived_time moves")
@@ -169,7 +169,7 @@ func (p *Plan) checkExtensions(needs map[*repo.Database]*Needs) {
 			recorded[x.Name] = x.Version
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.Extensions)) {
-			if standard, ok := p.target.Extensions[name]; ok { // else it is refused already
+			if standard, ok := p.Target.Extensions[name]; ok { // else it is refused already
 				p.checkExtension(d.Name, name, recorded[name], standard)
 			}
 		}
@@ -178,10 +178,10 @@ func (p *Plan) checkExtensions(needs map[*repo.Database]*Needs) {
 
 func (p *Plan) checkExtension(database, name pg.Name, recorded, standard string) {
 	object := "extension " + name.Display()
-	available := p.target.Versions[name]
+	available := p.Target.Versions[name]
 	installed := slices.IndexFunc(available, func(v ExtensionVersion) bool { return v.Version == standard })
-	if installed >= 0 && available[installed].Superuser && !available[installed].Trusted && !p.target.Superuser {
-		p.refuse(database, object, "only a superuser can create it, and the role is none", "ALTER ROLE "+p.target.Role.Quote()+" SUPERUSER;")
+	if installed >= 0 && available[installed].Superuser && !available[installed].Trusted && !p.Target.Superuser {
+		p.refuse(database, object, "only a superuser can create it, and the role is none", "ALTER ROLE "+p.Target.Role.Quote()+" SUPERUSER;")
 	}
 	p.checkPreload(database, name, object)
 	if recorded == "" || standard == "" || recorded == standard {
