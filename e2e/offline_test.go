@@ -101,7 +101,7 @@ func TestWithoutAControllerTheStoreAndTheKeyAreEnough(t *testing.T) {
 	for _, p := range packs(t, s) {
 		flip(t, p)
 	}
-	refused(t, s, 7, []string{"damaged: packs/", "hurts snapshot " + id[:8], "database " + source + ", shop."}, "offline", "--store", s.Store, "--unlock", "file:"+key, "check", "--read-data")
+	refused(t, s, 7, []string{"damaged: packs/", "hurts snapshot " + id[:8], "database " + source + ", "}, "offline", "--store", s.Store, "--unlock", "file:"+key, "check", "--read-data")
 	out := filepath.Join(t.TempDir(), "x")
 	refused(t, s, 7, []string{"corrupt", "pack"}, "offline", "--store", s.Store, "--unlock", "file:"+key, "export", id, "--database", source, "--output", out)
 	nothingAt(t, out)
