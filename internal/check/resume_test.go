@@ -44,7 +44,10 @@ func TestAResumedCheckFindsWhatAnUnresumedOneFinds(t *testing.T) {
 		o := w.options()
 		o.Sample = sample
 		want := w.check(o)
-		for at := 5; at <= int(want.PacksRead); at += 2 {
+		if sample == check.Whole && want.PacksRead < 9 {
+			t.Fatalf("%d packs are too few to be interrupted", want.PacksRead)
+		}
+		for at := 7; at <= int(want.PacksRead); at += 2 { // earlier nothing may be noted yet: the first packs may not be in the sample
 			o.Dir, o.Resume = t.TempDir(), true
 			if err := interrupted(t, w, o, at); !errors.Is(err, errInterrupted) {
 				t.Fatalf("interrupted at %d: %v", at, err)
