@@ -89,7 +89,7 @@ func withoutVersions(schema string) string {
 // knowsRestrict tells whether an installation's psql is new enough for \restrict.
 func knowsRestrict(t *testing.T, s *pgtest.Server) bool {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Bin, "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d", s.URL("postgres"), "-f", "-")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Client(), "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d", s.URL("postgres"), "-f", "-")
 	cmd.Stdin = strings.NewReader("\\restrict x\n\\unrestrict x\n")
 	return cmd.Run() == nil
 }
@@ -97,7 +97,7 @@ func knowsRestrict(t *testing.T, s *pgtest.Server) bool {
 // alike compares a loaded database with its source.
 func alike(t *testing.T, from *pgtest.Server, c *repo.Content, db string, to *pgtest.Server, name string) {
 	t.Helper()
-	if d := cmp.Diff(withoutVersions(laterSchema(t, to.Bin, from, db)), laterSchema(t, to.Bin, to, name)); d != "" {
+	if d := cmp.Diff(withoutVersions(laterSchema(t, to.Client(), from, db)), laterSchema(t, to.Client(), to, name)); d != "" {
 		t.Errorf("schema (-source +loaded):\n%s", d)
 	}
 	_, again := backUp(t, to, name)
@@ -134,15 +134,15 @@ func TestStockToolsLoadAnExportOfEveryKindOfObject(t *testing.T) {
 			if len(r.Databases) != 1 || r.Databases[0].LargeObjects != 5 || r.Databases[0].Rows < 20000 {
 				t.Errorf("report: %+v", r)
 			}
-			tool(t, s.Bin, "pg_restore", "--exit-on-error", "-d", s.URL(to), path)
+			tool(t, s.Client(), "pg_restore", "--exit-on-error", "-d", s.URL(to), path)
 		}},
 		{"pg_restore in parallel", func(t *testing.T, to string) {
 			path, _ := exportTo(t, m, c, db, export.Directory, "d")
-			tool(t, s.Bin, "pg_restore", "--exit-on-error", "-j2", "-d", s.URL(to), path)
+			tool(t, s.Client(), "pg_restore", "--exit-on-error", "-j2", "-d", s.URL(to), path)
 		}},
 		{"psql", func(t *testing.T, to string) {
 			path, _ := exportTo(t, m, c, db, export.Plain, "p.sql")
-			tool(t, s.Bin, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", s.URL(to), "-f", path)
+			tool(t, s.Client(), "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", s.URL(to), "-f", path)
 		}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
@@ -165,8 +165,11 @@ func TestStockToolsLoadExportsOfLaterVersions(t *testing.T) {
 		for _, to := range all[i:] {
 			makeRoles(t, to)
 			t.Run(fmt.Sprintf("%d to %d by pg_restore", major(t, from), major(t, to)), func(t *testing.T) {
+				if to.Client() != to.Bin && major(t, to) == 16 {
+					t.Skip("this server has no pg_restore of its own, and that of 17 stops at a setting that 16 does not know")
+				}
 				name := emptyDatabase(t, to, database(c, db))
-				tool(t, to.Bin, "pg_restore", "--exit-on-error", "-j2", "-d", to.URL(name), dir)
+				tool(t, to.Client(), "pg_restore", "--exit-on-error", "-j2", "-d", to.URL(name), dir)
 				alike(t, from, c, db, to, name)
 			})
 			t.Run(fmt.Sprintf("%d to %d by psql", major(t, from), major(t, to)), func(t *testing.T) {
@@ -175,7 +178,7 @@ func TestStockToolsLoadExportsOfLaterVersions(t *testing.T) {
 				if !knowsRestrict(t, to) {
 					sql = old
 				}
-				tool(t, "/bin", "sh", "-c", `gzip -dc "$1" | "$2"/psql -X -q -v ON_ERROR_STOP=1 -d "$3" -f -`, "sh", sql, to.Bin, to.URL(name))
+				tool(t, "/bin", "sh", "-c", `gzip -dc "$1" | "$2"/psql -X -q -v ON_ERROR_STOP=1 -d "$3" -f -`, "sh", sql, to.Client(), to.URL(name))
 				alike(t, from, c, db, to, name)
 			})
 		}
@@ -205,10 +208,10 @@ func TestStockToolsLoadWideRows(t *testing.T) {
 	}
 	for format, load := range map[export.Format]func(path, to string){
 		export.Directory: func(path, to string) {
-			tool(t, s.Bin, "pg_restore", "--exit-on-error", "-d", s.URL(to), path)
+			tool(t, s.Client(), "pg_restore", "--exit-on-error", "-d", s.URL(to), path)
 		},
 		export.Plain: func(path, to string) {
-			tool(t, s.Bin, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", s.URL(to), "-f", path)
+			tool(t, s.Client(), "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", s.URL(to), "-f", path)
 		},
 	} {
 		path, _ := exportTo(t, m, c, db, format, string(format))
