@@ -199,7 +199,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	if err != nil {
 		return err
 	}
-	conns := api.NewConnections()
+	conns := api.NewConnections(api.DefaultBounds())
 	w.authorizer = api.NewAuthorizer(w.repository.ID(), cat, w.trail, conns)
 	w.server = rpc.NewServer(rpc.ServerOptions{TLS: tls, Public: api.Methods(), Lenient: api.Lenient(), Log: c.log}, w.authorizer.ServerOptions(tls)...)
 	w.ingest.Register(w.server)

@@ -19,32 +19,41 @@ import (
 // Revoking cuts at once; this finds what was revoked on any other way.
 const sweepEvery = 3 * time.Second
 
-// Bounds of connections. Whoever comes when one is reached is let in and the
-// oldest of the same sort is closed: an honest one needs its connection for
-// milliseconds before it is known, and opens a new one because it has lost the
-// one before.
+// Bounds of connections, each of one sort. Whoever comes when one is reached is
+// let in and the oldest of the same sort is closed: an honest one needs its
+// connection for milliseconds before it is known, and opens a new one because it
+// has lost the one before.
+type Bounds struct {
+	// Handshakes bounds connections that have not shown yet who they are.
+	Handshakes int
+	// Strangers bounds connections without a certificate: hosts that enroll and
+	// health checks.
+	Strangers int
+	// PerAgent and PerOperator bound those of one identity.
+	PerAgent, PerOperator int
+}
+
+// DefaultBounds are those of a controller: handshakes are those of a fleet of a thousand that comes back at
+// once. An agent has one connection for its session, one for chunks, and for
+// moments those before them; the scripts of an operator may each have their own.
+func DefaultBounds() Bounds {
+	return Bounds{Handshakes: 1024, Strangers: 128, PerAgent: 16, PerOperator: 256}
+}
+
+// strangerLife is long enough for an enrollment whose store is slow, strangerBytes
+// for many health checks: they are read before anybody can look at them, so they
+// bound the memory that strangers take.
 const (
-	// maxHandshakes bounds connections that have not shown yet who they are: a
-	// fleet of a thousand that comes back at once.
-	maxHandshakes = 1024
-	// maxStrangers bounds connections without a certificate: hosts that enroll and
-	// health checks. strangerLife is long enough for an enrollment whose store is
-	// slow, strangerBytes for many health checks: they are read before anybody can
-	// look at them, so they bound the memory that strangers take.
-	maxStrangers  = 128
 	strangerLife  = 2 * time.Minute
 	strangerBytes = 256 << 10
-	// maxAgentConns and maxOperatorConns bound those of one identity. An agent has
-	// one for its session, one for chunks, and for moments those before them; the
-	// scripts of an operator may each have their own.
-	maxAgentConns    = 16
-	maxOperatorConns = 256
 )
 
 // Connections knows the live connections and whose they are, so that there is a
 // bound of each sort, and that taking away an identity's rights ends what it has
 // open: a long upload asks nobody again once it runs.
 type Connections struct {
+	bounds Bounds
+
 	mu    sync.Mutex
 	count uint64 // of all that ever came, for their order
 	live  map[*conn]struct{}
@@ -52,8 +61,8 @@ type Connections struct {
 }
 
 // NewConnections makes an empty registry.
-func NewConnections() *Connections {
-	return &Connections{live: make(map[*conn]struct{}), sorts: make(map[sort]int)}
+func NewConnections(b Bounds) *Connections {
+	return &Connections{bounds: b, live: make(map[*conn]struct{}), sorts: make(map[sort]int)}
 }
 
 // sort is what a bound is for: a stage, and once it is known, whose it is.
@@ -71,16 +80,16 @@ const (
 )
 
 // limit is how many of a sort there may be.
-func (s sort) limit(kind pki.PeerKind) int {
+func (b Bounds) limit(s sort, kind pki.PeerKind) int {
 	switch {
 	case s.stage == handshaking:
-		return maxHandshakes
+		return b.Handshakes
 	case s.stage == stranger:
-		return maxStrangers
+		return b.Strangers
 	case kind == pki.Agent:
-		return maxAgentConns
+		return b.PerAgent
 	}
-	return maxOperatorConns
+	return b.PerOperator
 }
 
 // Strangers counts the live connections without a certificate.
@@ -108,7 +117,7 @@ func (c *Connections) replace(conn *conn, s sort) (oldest *conn) {
 	if _, ok := c.live[conn]; ok {
 		c.leaveLocked(conn)
 	}
-	if c.sorts[s] >= s.limit(conn.peer.Kind) {
+	if c.sorts[s] >= c.bounds.limit(s, conn.peer.Kind) {
 		for other := range c.live {
 			if other.sort == s && (oldest == nil || other.number < oldest.number) {
 				oldest = other

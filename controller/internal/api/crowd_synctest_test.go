@@ -10,9 +10,15 @@ import (
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/tuskvault/tuskvault/controller/internal/api"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
+
+// bounds are those of a test's controller. They are small since the race detector
+// itself fails now and then where some hundreds of goroutines run at once: its
+// slots are 255.
+var bounds = api.Bounds{Handshakes: 24, Strangers: 8, PerAgent: 4, PerOperator: 256}
 
 // silent opens a connection that never says anything, and counts it out when it
 // is closed from the other side.
@@ -34,11 +40,11 @@ func TestConnectionsThatSayNothingAreBoundedAndKeepNobodyOut(t *testing.T) {
 		w := newWorld(t)
 		a := w.agent("db1")
 		var closed atomic.Int64
-		for range 1500 {
+		for range 60 {
 			w.silent(&closed)
 		}
 		synctest.Wait()
-		if open := 1500 - closed.Load(); open > 1024 {
+		if open := 60 - int(closed.Load()); open > bounds.Handshakes {
 			t.Errorf("%d connections that have shown nothing are open at once", open)
 		}
 		w.session(a, hello())
@@ -57,13 +63,13 @@ func TestStrangersAreBoundedInNumberTimeAndBytes(t *testing.T) {
 		if err := check(first); err != nil {
 			t.Fatal(err)
 		}
-		for range 200 {
+		for range 20 {
 			if err := check(w.dial(nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		synctest.Wait()
-		if n := w.conns.Strangers(); n > 128 {
+		if n := w.conns.Strangers(); n > bounds.Strangers {
 			t.Errorf("%d connections of strangers are open at once", n)
 		}
 		time.Sleep(3 * time.Minute)
@@ -86,7 +92,7 @@ func TestAnAgentCannotOpenConnectionsWithoutEnd(t *testing.T) {
 		a, other := w.agent("db1"), w.agent("db2")
 		honest := w.session(other, hello())
 		ended := make(chan error, 100)
-		for range 60 {
+		for range 20 {
 			watch, err := healthv1.NewHealthClient(w.dial(a.cert)).Watch(t.Context(), &healthv1.HealthCheckRequest{})
 			if err != nil {
 				t.Fatal(err)
@@ -104,8 +110,8 @@ func TestAnAgentCannotOpenConnectionsWithoutEnd(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if n := len(ended); n != 60-16 {
-			t.Errorf("%d of 60 connections of one agent were closed", n)
+		if n := len(ended); n != 20-bounds.PerAgent {
+			t.Errorf("%d of 20 connections of one agent were closed", n)
 		}
 		honest.heartbeat()
 		next(honest, (*tuskvaultv1.SessionResponse).GetHeartbeatAck)

@@ -91,7 +91,7 @@ func (c *counting) Update(ctx context.Context, class catalog.Class, fn func(*cat
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zapLevel))
-	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}, plains: &fakePlains{}, events: event.New(time.Now(), 100)}
+	w := &world{t: t, jobs: newFakeJobs(), conns: api.NewConnections(bounds), listener: bufconn.Listen(1 << 20), level: &fakeLevel{}, plains: &fakePlains{}, events: event.New(time.Now(), 100)}
 	ctx, stop := context.WithCancel(t.Context())
 	w.stop = stop
 	must := func(err error) {
