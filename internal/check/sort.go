@@ -3,8 +3,8 @@ package check
 import (
 	"bufio"
 	"bytes"
-	"container/heap"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -54,19 +54,46 @@ func (s *sorter) spill() error {
 	return nil
 }
 
-// eachSorted calls fn for the records in buf in order, each once.
-func eachSorted(buf []byte, size int, fn func([]byte) error) error {
-	order := make([]uint32, len(buf)/size)
-	for i := range order {
-		order[i] = uint32(i)
+// keyed is a record in memory by its first eight bytes, which decide nearly
+// always: names are hashes.
+type keyed struct {
+	key uint64
+	at  uint32 // the record's number in the buffer
+}
+
+// keyOf gives the first eight bytes of a record as a number that orders like
+// them; a shorter record is as one that ends in zeros.
+func keyOf(record []byte) uint64 {
+	if len(record) >= 8 {
+		return binary.BigEndian.Uint64(record)
 	}
+	var b [8]byte
+	copy(b[:], record)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// eachSorted calls fn for the records in buf in order, each once. It takes 16
+// bytes a record besides.
+func eachSorted(buf []byte, size int, fn func([]byte) error) error {
 	at := func(i uint32) []byte { return buf[int(i)*size:][:size] }
-	slices.SortFunc(order, func(a, b uint32) int { return bytes.Compare(at(a), at(b)) })
+	order := make([]keyed, len(buf)/size)
+	for i := range order {
+		order[i] = keyed{keyOf(at(uint32(i))), uint32(i)}
+	}
+	slices.SortFunc(order, func(a, b keyed) int {
+		switch {
+		case a.key < b.key:
+			return -1
+		case a.key > b.key:
+			return 1
+		}
+		return bytes.Compare(at(a.at), at(b.at))
+	})
 	for i, n := range order {
-		if i > 0 && bytes.Equal(at(n), at(order[i-1])) {
+		if i > 0 && n.key == order[i-1].key && bytes.Equal(at(n.at), at(order[i-1].at)) {
 			continue
 		}
-		if err := fn(at(n)); err != nil {
+		if err := fn(at(n.at)); err != nil {
 			return err
 		}
 	}
@@ -135,16 +162,18 @@ func (s *sorter) merge(ctx context.Context, files []string) (string, error) {
 			r.close()
 			continue
 		}
-		runs = append(runs, r)
+		runs = append(runs, mergeRun{keyOf(r.head), r})
 	}
-	heap.Init(&runs)
+	for i := len(runs)/2 - 1; i >= 0; i-- {
+		runs.down(i)
+	}
 	return s.write(func(fn func([]byte) error) error {
 		last := make([]byte, 0, s.size)
 		for n := 0; len(runs) > 0; n++ {
 			if n%65536 == 0 && ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			r := runs[0]
+			r := runs[0].reader
 			if !bytes.Equal(last, r.head) {
 				if err := fn(r.head); err != nil {
 					return err
@@ -155,27 +184,49 @@ func (s *sorter) merge(ctx context.Context, files []string) (string, error) {
 				return err
 			}
 			if r.head != nil {
-				heap.Fix(&runs, 0)
+				runs[0].key = keyOf(r.head)
 			} else {
-				heap.Pop(&runs).(*reader).close()
+				r.close()
+				runs[0] = runs[len(runs)-1]
+				runs = runs[:len(runs)-1]
 			}
+			runs.down(0)
 		}
 		return nil
 	})
 }
 
 // merging is a heap of runs by their next records.
-type merging []*reader
+type merging []mergeRun
 
-func (m merging) Len() int           { return len(m) }
-func (m merging) Less(i, j int) bool { return bytes.Compare(m[i].head, m[j].head) < 0 }
-func (m merging) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
-func (m *merging) Push(x any)        { *m = append(*m, x.(*reader)) }
-func (m *merging) Pop() any {
-	old := *m
-	last := old[len(old)-1]
-	*m = old[:len(old)-1]
-	return last
+type mergeRun struct {
+	key uint64 // of the next record
+	*reader
+}
+
+func (m merging) less(i, j int) bool {
+	if m[i].key != m[j].key {
+		return m[i].key < m[j].key
+	}
+	return bytes.Compare(m[i].head, m[j].head) < 0
+}
+
+// down lets a run sink to where it belongs.
+func (m merging) down(i int) {
+	for {
+		least := 2*i + 1
+		if least >= len(m) {
+			return
+		}
+		if right := least + 1; right < len(m) && m.less(right, least) {
+			least = right
+		}
+		if !m.less(least, i) {
+			return
+		}
+		m[i], m[least] = m[least], m[i]
+		i = least
+	}
 }
 
 // sorted is what a sorter made: in memory if it was little, else a file.
@@ -211,9 +262,9 @@ func (s *sorted) remove() error {
 
 // open reads from the first record on. The caller closes it.
 func (s *sorted) open() (*reader, error) {
-	r := &reader{buf: make([]byte, s.size)}
+	r := &reader{size: s.size}
 	if s.path == "" {
-		r.from = bufio.NewReaderSize(bytes.NewReader(s.memory), s.size)
+		r.from = bufio.NewReaderSize(bytes.NewReader(s.memory), max(s.size, mergeBuffer))
 		return r, r.next()
 	}
 	f, err := os.Open(s.path)
@@ -251,21 +302,26 @@ func (s *sorted) each(ctx context.Context, fn func([]byte) error) error {
 
 // reader reads records in order.
 type reader struct {
-	// head is the next record, valid until next is called; nil at the end.
+	// head is the next record, valid until next is called; nil at the end. It is in
+	// the buffer of from.
 	head []byte
-	buf  []byte
+	size int
 	from *bufio.Reader
 	file *os.File
 }
 
 func (r *reader) next() error {
-	switch _, err := io.ReadFull(r.from, r.buf); {
-	case errors.Is(err, io.EOF):
+	_, _ = r.from.Discard(len(r.head)) // it is buffered
+	head, err := r.from.Peek(r.size)
+	switch {
+	case err == nil:
+		r.head = head
+	case errors.Is(err, io.EOF) && len(head) == 0:
 		r.head = nil
-	case err != nil:
-		return fmt.Errorf("sort: read back: %w", err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("sort: read back: %w", io.ErrUnexpectedEOF)
 	default:
-		r.head = r.buf
+		return fmt.Errorf("sort: read back: %w", err)
 	}
 	return nil
 }
@@ -327,7 +383,7 @@ func (g *group) moveTo(key []byte) error {
 			return err
 		}
 	}
-	for size := len(g.reader.buf); len(g.records)*size < len(g.flat); {
+	for size := g.reader.size; len(g.records)*size < len(g.flat); {
 		n := len(g.records) * size
 		g.records = append(g.records, g.flat[n:n+size])
 	}
