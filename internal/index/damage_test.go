@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -56,7 +57,10 @@ func TestEveryDamageOfAFileIsFoundAndNamed(t *testing.T) {
 		t.Helper()
 		write(t, info.Path, bad)
 		s, err := index.Open(dir, domain)
-		if s != nil || err == nil {
+		if s != nil {
+			err = errors.Join(s.Verify(t.Context()), s.Close())
+		}
+		if err == nil {
 			t.Fatalf("%s %d: opened", what, at)
 		}
 		if errors.Is(err, errs.Unsupported) && what == "byte" && at == 4 {
@@ -85,6 +89,46 @@ func TestEveryDamageOfAFileIsFoundAndNamed(t *testing.T) {
 	wantAll(t, open(t, dir), 3, 6)
 	if good.Path == info.Path {
 		t.Fatal("the test shows nothing")
+	}
+}
+
+func TestWhatHasRottedIsFoundDroppedAndIndexedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	bad := add(t, s, built(0, 300))
+	add(t, s, built(300, 600))
+	if err := s.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := files(t, dir)[filepath.Base(bad.Path)]
+	b[len(b)/2] ^= 1
+	write(t, bad.Path, b)
+	err := s.Verify(t.Context())
+	if diff := cmp.Diff([]string{bad.Path}, index.DamagedFiles(err)); diff != "" || !errors.Is(err, errs.Corrupt) {
+		t.Fatalf("%v %s", err, diff)
+	}
+	if err := s.Drop(index.DamagedFiles(err)); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.HasPack(packID(0)); has || err != nil || len(files(t, dir)) != 1 {
+		t.Errorf("a pack of the dropped file is covered: %v, %v", has, err)
+	}
+	wantAll(t, s, 300, 600)
+	add(t, s, built(0, 300))
+	wantAll(t, s, 0, 600)
+	if err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVerifyEndsWithItsContext(t *testing.T) {
+	s := open(t, t.TempDir())
+	add(t, s, built(0, 3))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("enough")
+	cancel(cause)
+	if err := s.Verify(ctx); !errors.Is(err, cause) {
+		t.Error(err)
 	}
 }
 

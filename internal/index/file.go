@@ -29,9 +29,9 @@ type file struct {
 	filter  filter
 }
 
-// openFile maps a file and verifies all of it: its structure, its domain, and
-// that its bytes are those that its id names.
-func openFile(path string, seq uint64, domain seal.DomainID, id FileID) (_ *file, err error) {
+// openFile maps a file and verifies its structure, its domain and that it ends
+// with its id; with whole also that its bytes are those that the id names.
+func openFile(path string, seq uint64, domain seal.DomainID, id FileID, whole bool) (_ *file, err error) {
 	f := &file{info: FileInfo{ID: id, Path: path}, seq: seq}
 	defer func() {
 		if err != nil {
@@ -41,7 +41,7 @@ func openFile(path string, seq uint64, domain seal.DomainID, id FileID) (_ *file
 	if err := f.mapFile(); err != nil {
 		return nil, err
 	}
-	if err := guard(func() error { return f.verify(domain) }); err != nil {
+	if err := guard(func() error { return f.verify(domain, whole) }); err != nil {
 		return nil, err
 	}
 	h := f.head
@@ -75,7 +75,7 @@ func (f *file) mapFile() error {
 	return nil
 }
 
-func (f *file) verify(domain seal.DomainID) (err error) {
+func (f *file) verify(domain seal.DomainID, whole bool) (err error) {
 	if f.head, err = parseHeader(f.data, f.info.Size); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (f *file) verify(domain seal.DomainID) (err error) {
 		return fmt.Errorf("of domain %s, not %s: %w", f.head.domain, domain, errs.Corrupt)
 	}
 	body, footer := f.data[:f.head.footerAt()], f.data[f.head.footerAt():]
-	if sum := sha256.Sum256(body); sum != f.info.ID || !bytes.Equal(sum[:], footer) {
+	if FileID(footer) != f.info.ID || whole && sha256.Sum256(body) != f.info.ID {
 		return fmt.Errorf("content does not have the id of the file: %w", errs.Corrupt)
 	}
 	return nil

@@ -93,7 +93,7 @@ func (s *Set) create(seq uint64, old []*file, write func(io.Writer) (FileID, err
 		}
 	}
 	// Verified before it has a name that Open would trust.
-	f, err := openFile(temp.Name(), seq, s.domain, id)
+	f, err := openFile(temp.Name(), seq, s.domain, id, true)
 	if err != nil {
 		return nil, err
 	}
