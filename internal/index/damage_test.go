@@ -16,6 +16,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/index"
 	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/repo/repotest"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -192,6 +193,50 @@ func TestAnEntryOfNoPackIsCorrupt(t *testing.T) {
 	}
 	if err := s.Merge(t.Context()); !errors.Is(err, errs.Corrupt) {
 		t.Errorf("merge: %v", err)
+	}
+}
+
+// TestAnEntryOfAFrameThatCannotBeIsCorrupt: readers allocate by the length.
+func TestAnEntryOfAFrameThatCannotBeIsCorrupt(t *testing.T) {
+	var file bytes.Buffer
+	if err := built(0, 1).Build(&file); err != nil {
+		t.Fatal(err)
+	}
+	b := file.Bytes()
+	binary.BigEndian.PutUint32(b[64+32+24:], 1<<32-1)
+	id := index.FileID(sha256.Sum256(b[:len(b)-32]))
+	copy(b[len(b)-32:], id[:])
+	s := open(t, t.TempDir())
+	if _, err := s.AddFile(t.Context(), bytes.NewReader(b), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Lookup(nil, name(0)); !errors.Is(err, errs.Corrupt) || len(got) > 0 {
+		t.Errorf("lookup: %v, %v", got, err)
+	}
+	if err := index.Scan(bytes.NewReader(b), int64(len(b)), domain, id, func(*index.Scanned) error { return nil }); !errors.Is(err, errs.Corrupt) {
+		t.Errorf("scan: %v", err)
+	}
+}
+
+// TestAHeaderAllocatesNothingByItsNumbers scans and takes in files whose headers
+// claim the most, agreeing with a size that a store claims too.
+func TestAHeaderAllocatesNothingByItsNumbers(t *testing.T) {
+	for _, n := range []struct{ entries, packs, blocks uint64 }{{1 << 40, 1, 1 << 31}, {1, index.ScanPacks, 1}, {1, 1<<32 - 1, 1}, {1, 1, 1<<32 - 1}, {1<<64 - 1, 1<<32 - 1, 1<<32 - 1}} {
+		b := append([]byte("TVIX\x00\x00\x00\x00"), domain[:]...)
+		b = binary.BigEndian.AppendUint64(b, n.entries)
+		b = binary.BigEndian.AppendUint32(b, uint32(n.packs))
+		b = append(binary.BigEndian.AppendUint32(b, uint32(n.blocks)), make([]byte, 24)...)
+		size := int64((64+n.packs*32+n.entries*28+63)/64*64 + n.blocks*64 + 32)
+		id := index.FileID(sha256.Sum256(b))
+		s := open(t, t.TempDir())
+		var scanned, added error
+		got := repotest.Allocated(func() {
+			scanned = index.Scan(bytes.NewReader(b), size, domain, id, func(*index.Scanned) error { return nil })
+			_, added = s.AddFile(t.Context(), bytes.NewReader(b), id)
+		})
+		if got > 1<<20 || scanned == nil || !errors.Is(added, errs.Corrupt) {
+			t.Errorf("%+v: %d bytes allocated; %v; %v", n, got, scanned, added)
+		}
 	}
 }
 

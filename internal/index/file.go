@@ -128,6 +128,10 @@ func (f *file) has(prefix []byte) bool {
 	return i < int(f.head.entries) && bytes.Equal(f.at(i)[:prefixSize], prefix)
 }
 
+// largestFrame bounds what an entry may say of a frame, in bytes: readers
+// allocate by it.
+const largestFrame = seal.MinFrame + seal.LargestPlain
+
 // find appends the locations under a prefix, until dst has limit entries.
 func (f *file) find(dst []Location, prefix []byte, limit int) ([]Location, error) {
 	if !f.filter.perhaps(prefix) {
@@ -142,11 +146,11 @@ func (f *file) find(dst []Location, prefix []byte, limit int) ([]Location, error
 		if number >= f.head.packs {
 			return dst, fmt.Errorf("entry %d: pack %d of %d: %w", i, number, f.head.packs, errs.Corrupt)
 		}
-		dst = append(dst, Location{
-			Pack:   pack.ID(f.packs[int(number)*packSize:][:packSize]),
-			Offset: int64(binary.BigEndian.Uint32(r[20:])),
-			Length: binary.BigEndian.Uint32(r[24:]),
-		})
+		length := binary.BigEndian.Uint32(r[24:])
+		if length > largestFrame {
+			return dst, fmt.Errorf("entry %d: frame of %d bytes: %w", i, length, errs.Corrupt)
+		}
+		dst = append(dst, Location{Pack: pack.ID(f.packs[int(number)*packSize:][:packSize]), Offset: int64(binary.BigEndian.Uint32(r[20:])), Length: length})
 	}
 	return dst, nil
 }
