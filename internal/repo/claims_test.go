@@ -44,7 +44,10 @@ func claims() map[string]func() error {
 		add("references", func() error { _, err := repo.DecodeReferences(references(n, 16)); return err })
 	}
 	// 2^32 lists of 44 bytes are 188 GB: nor may the product wrap around.
-	add("references, wrapped", func() error { _, err := repo.DecodeReferences(references(math.MaxUint32, 16+(math.MaxUint32*44)%4096)); return err })
+	add("references, wrapped", func() error {
+		_, err := repo.DecodeReferences(references(math.MaxUint32, 16+(math.MaxUint32*44)%4096))
+		return err
+	})
 	for _, n := range []uint64{64 << 20, math.MaxInt64, math.MaxUint64} {
 		add("snapshot references", func() error { _, err := repo.DecodeSnapshot(snapshot(1, n, 28)); return err })
 		add("snapshot content", func() error { _, err := repo.DecodeSnapshot(snapshot(1, 28, n)); return err })
