@@ -58,12 +58,12 @@ func openFile(path string, seq uint64, domain seal.DomainID, id FileID, whole bo
 func (f *file) mapFile() error {
 	r, err := os.Open(f.info.Path)
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	defer func() { _ = r.Close() }() // a mapping outlives its descriptor
 	info, err := r.Stat()
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	f.info.Size = info.Size()
 	if f.info.Size < headerSize+footerSize || int64(int(f.info.Size)) != f.info.Size {

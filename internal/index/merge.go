@@ -143,7 +143,7 @@ type source struct {
 func openSource(f *file, renumber []uint32) (*source, error) {
 	r, err := os.Open(f.info.Path)
 	if err != nil {
-		return nil, &FileError{Path: f.info.Path, Err: fileError(err)}
+		return nil, &FileError{Path: f.info.Path, Err: errs.OfFile(err)}
 	}
 	section := io.NewSectionReader(r, f.head.recordsAt(), f.head.recordsEnd()-f.head.recordsAt())
 	return &source{path: f.info.Path, file: r, buffered: bufio.NewReaderSize(section, 128<<10),

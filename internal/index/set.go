@@ -54,7 +54,7 @@ type Set struct {
 // caller deletes those and rebuilds what they held from pack directories.
 func Open(dir string, domain seal.DomainID) (*Set, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open index: %w", fileError(err))
+		return nil, fmt.Errorf("open index: %w", errs.OfFile(err))
 	}
 	found, err := listFolder(dir)
 	if err != nil {

@@ -81,7 +81,7 @@ func (s *Set) remove(files []*file) error {
 	for _, f := range files {
 		failed = append(failed, f.close())
 		if err := os.Remove(f.info.Path); err != nil {
-			failed = append(failed, fileError(err))
+			failed = append(failed, errs.OfFile(err))
 		}
 	}
 	return errors.Join(append(failed, syncFolder(s.dir))...)
@@ -92,7 +92,7 @@ func (s *Set) remove(files []*file) error {
 func (f *file) rehash(ctx context.Context) error {
 	r, err := os.Open(f.info.Path)
 	if err != nil {
-		return &FileError{Path: f.info.Path, Err: fileError(err)}
+		return &FileError{Path: f.info.Path, Err: errs.OfFile(err)}
 	}
 	defer func() { _ = r.Close() }() // only read from
 	h := sha256.New()
