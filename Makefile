@@ -21,10 +21,10 @@ TEST_ENV := REQUIRE_SERVICES=1
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check lint generate tidy bench fuzz postgres majors regression versitygw clean
+.PHONY: help build demo test test-long check lint generate tidy bench bench-index golden fuzz postgres majors regression versitygw clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build the three programs into bin/
 	@mkdir -p bin
@@ -47,6 +47,12 @@ majors: ## Install PostgreSQL 13 to 18 side by side into .cache/pg, without touc
 
 bench: postgres build ## Measure beside pg_dump and pg_restore, in one run, as ratios
 	@go run ./e2e/cmd/bench -bin "$(CURDIR)/bin"
+
+bench-index: ## Index and check at 10^5, 10^6 and 10^7 chunks: time, memory, answers a second (15 minutes, 6 GB of disk)
+	TUSKVAULT_LONG=1 TUSKVAULT_SPEED=1 go test -count=1 -v -timeout 60m -run 'ManyChunks|NumberOfChunks' ./internal/index ./internal/check
+
+golden: ## Write the golden repository of this format, once: fails if there is one
+	TUSKVAULT_MAKE_GOLDEN=1 go test -count=1 -v -run '^TestMakeGolden$$' ./internal/repo/formatdoc
 
 fuzz: ## Fuzz every parser for FUZZTIME (default 30s) each
 	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' $(MODULES)); do d=$$(dirname "$$f"); \

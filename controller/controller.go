@@ -172,8 +172,8 @@ func (w *wired) watchOver(cat *catalog.Catalog) error {
 		return err
 	}
 	log := w.controller.log
-	w.marks = scrub.NewMarks(cat, w.ingest, log)
-	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks,
+	w.marks = scrub.NewMarks(cat, w.ingest, w.events, log)
+	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks, Events: w.events,
 		Trail: w.trail, Dir: c.checkFolder(), Log: log})
 	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
 	return nil

@@ -29,20 +29,39 @@ func ReadAll(ctx context.Context, s Store, key string, limit int64) ([]byte, err
 	return b, nil
 }
 
+// readStep is what ReadRange allocates before anything has arrived: a usual
+// frame and more. Beyond it memory grows with what arrives, since a length is
+// often a claim of some other object.
+const readStep = 1 << 20
+
 // ReadRange reads exactly length bytes from offset. It holds all of them in
-// memory: the caller bounds length.
+// memory, never more than twice what arrived: the caller bounds length.
 func ReadRange(ctx context.Context, s Store, key string, offset, length int64) ([]byte, error) {
 	r, err := s.Open(ctx, key, offset, length)
 	if err != nil {
 		return nil, fmt.Errorf("read object %s: %w", key, err)
 	}
-	b := make([]byte, length)
-	n, err := io.ReadFull(r, b)
+	b, err := readFull(r, length)
 	if err = errors.Join(err, r.Close()); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, fmt.Errorf("read object %s: %d of %d bytes at %d: %w", key, n, length, offset, errs.Corrupt)
+			return nil, fmt.Errorf("read object %s: %d of %d bytes at %d: %w", key, len(b), length, offset, errs.Corrupt)
 		}
 		return nil, fmt.Errorf("read object %s: %w", key, err)
+	}
+	return b, nil
+}
+
+// readFull reads length bytes, or gives what there is with the error.
+func readFull(r io.Reader, length int64) ([]byte, error) {
+	b := make([]byte, 0, min(length, readStep))
+	for int64(len(b)) < length {
+		if len(b) == cap(b) {
+			b = append(make([]byte, 0, min(length, 2*int64(cap(b)))), b...)
+		}
+		n, err := io.ReadFull(r, b[len(b):cap(b)])
+		if b = b[:len(b)+n]; err != nil {
+			return b, err
+		}
 	}
 	return b, nil
 }

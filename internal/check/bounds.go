@@ -4,9 +4,9 @@ import "time"
 
 // Bounds, and why they are what they are. A check of 10^7 chunks takes about 50
 // MiB of heap, of which most is room for the collector. What it writes to
-// Options.Dir, for one domain at a time, is about 80 bytes a frame and 90 bytes
-// an entry of a distinct chunk list, the largest of the files twice while it is
-// merged: 2 GB for 10^7 chunks.
+// Options.Dir, for one domain at a time, is about 76 bytes a frame and 56 bytes
+// an entry of a distinct chunk list, each once up to mergeWidth times sortMemory
+// and up to twice beyond: 1.3 GB for 10^7 chunks.
 const (
 	// MaxFindings bounds the objects named in a report: a person needs the first
 	// hundred, a script the number.
@@ -31,7 +31,7 @@ const (
 	// four are being filled.
 	sortMemory = 8 << 20
 	// mergeWidth bounds the files that are merged at once, each read through
-	// mergeBuffer bytes.
+	// mergeBuffer bytes: 2 MiB for each walk, of which at most four go on at a time.
 	mergeWidth  = 64
 	mergeBuffer = 32 << 10
 

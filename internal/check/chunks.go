@@ -11,8 +11,8 @@ import (
 )
 
 // wantedSize is the length of a record of what a list tells of a frame: pack 4,
-// offset 4, kind 1, plain length 4, name 32.
-const wantedSize = 4 + 4 + 1 + 4 + 32
+// offset 4, kind 1, plain length 4. Its name is that of the directory.
+const wantedSize = 4 + 4 + 1 + 4
 
 // chunkWalk goes along the chunks that lists name, by name.
 type chunkWalk struct {
@@ -64,8 +64,7 @@ func (w *chunkWalk) chunk(need []byte, frames [][]byte, _ bool) error {
 		if w.d.o.ReadData && w.d.o.Sample > 0 {
 			b := binary.BigEndian.AppendUint32(make([]byte, 0, wantedSize), p.pack)
 			b = append(binary.BigEndian.AppendUint32(b, p.offset), kind)
-			b = append(binary.BigEndian.AppendUint32(b, plain), name...)
-			if err := w.d.wanted.add(b); err != nil {
+			if err := w.d.wanted.add(binary.BigEndian.AppendUint32(b, plain)); err != nil {
 				return err
 			}
 		}

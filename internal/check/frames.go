@@ -55,7 +55,6 @@ type want struct {
 	offset uint32
 	kind   seal.Kind
 	plain  uint32
-	name   seal.Name
 }
 
 // maxWants bounds what is remembered of one pack: as much as it can have frames.
@@ -72,7 +71,7 @@ func wantsOf(from *reader, number uint32) ([]want, error) {
 			return out, nil
 		}
 		if n == number && len(out) < maxWants {
-			out = append(out, want{offset: binary.BigEndian.Uint32(b[4:]), kind: seal.Kind(b[8]), plain: binary.BigEndian.Uint32(b[9:]), name: seal.Name(b[13:wantedSize])})
+			out = append(out, want{offset: binary.BigEndian.Uint32(b[4:]), kind: seal.Kind(b[8]), plain: binary.BigEndian.Uint32(b[9:])})
 		}
 		if err := from.next(); err != nil {
 			return nil, err
@@ -133,7 +132,7 @@ func (d *domain) readPack(ctx context.Context, r *packRead) error {
 		}
 		for _, w := range wants {
 			if w.kind != h.Kind || int(w.plain) != len(plain) {
-				r.lies = append(r.lies, badRead{uint32(e.Offset), w.name, fmt.Sprintf("chunk %s at %d is of kind %d and has %d bytes, a list says %d and %d",
+				r.lies = append(r.lies, badRead{uint32(e.Offset), e.Name, fmt.Sprintf("chunk %s at %d is of kind %d and has %d bytes, a list says %d and %d",
 					e.Name, e.Offset, h.Kind, len(plain), w.kind, w.plain)})
 			}
 		}

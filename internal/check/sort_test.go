@@ -12,7 +12,7 @@ func TestSortersGiveEveryRecordOnceInOrder(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	for _, n := range []int{0, 1, 7, 8, 1000, 5_000} {
+	for _, n := range []int{0, 1, 15, 16, 17, 1000, 5_000} {
 		s := newSorter(t.TempDir(), "x", 8)
 		s.memory = 8 * 16 // runs of 16 records: 5,000 of them need several levels of merging
 		want := map[uint64]bool{}
@@ -31,8 +31,8 @@ func TestSortersGiveEveryRecordOnceInOrder(t *testing.T) {
 		if err := out.each(t.Context(), func(b []byte) error { got = append(got, binary.BigEndian.Uint64(b)); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if count, err := out.count(); err != nil || count != int64(len(want)) || len(got) != len(want) || !slices.IsSorted(got) {
-			t.Errorf("%d records: %d given, %d counted, %d are right: %v", n, len(got), count, len(want), err)
+		if len(got) != len(want) || !slices.IsSorted(got) || slices.ContainsFunc(got, func(v uint64) bool { return !want[v] }) {
+			t.Errorf("%d records: %d given, %d are right", n, len(got), len(want))
 		}
 		if err := out.remove(); err != nil {
 			t.Error(err)

@@ -29,7 +29,7 @@ type packedFile struct {
 func createPacked(path string) (*packedFile, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fileError(err)
+		return nil, errs.OfFile(err)
 	}
 	return &packedFile{gzip.NewWriter(f), f}, nil
 }
@@ -39,7 +39,7 @@ func (p *packedFile) close() error {
 	if err == nil {
 		err = p.file.Sync()
 	}
-	return fileError(errors.Join(err, p.file.Close()))
+	return errs.OfFile(errors.Join(err, p.file.Close()))
 }
 
 // objectEntries say how each large object is made, for archives before 1.16: an

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -272,7 +273,7 @@ func (l *objectLists) begin() (err error) {
 		return nil
 	}
 	if l.file, err = os.OpenFile(filepath.Join(l.folder, l.groups[l.at].file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	l.w = bufio.NewWriter(l.file)
 	return nil
@@ -285,7 +286,7 @@ func (l *objectLists) end() error {
 	}
 	err := errors.Join(l.w.Flush(), l.file.Sync(), l.file.Close())
 	l.w = nil
-	return fileError(err)
+	return errs.OfFile(err)
 }
 
 func (l *objectLists) close() error {
@@ -301,13 +302,13 @@ func (l *objectLists) close() error {
 func (w *folder) tableOfContents(ctx context.Context, groups []group) error {
 	f, err := os.OpenFile(filepath.Join(w.path, "toc.dat"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	err = w.entries(ctx, f, groups)
 	if err == nil {
 		err = f.Sync()
 	}
-	return fileError(errors.Join(err, f.Close()))
+	return errs.OfFile(errors.Join(err, f.Close()))
 }
 
 func (w *folder) entries(ctx context.Context, f pgarchive.File, groups []group) error {

@@ -36,7 +36,7 @@ func (r *run) globals(out io.Writer) error {
 		}
 	}
 	if err := s.close(); err != nil {
-		return fmt.Errorf("write the script: %w", fileError(err))
+		return fmt.Errorf("write the script: %w", errs.OfFile(err))
 	}
 	return nil
 }

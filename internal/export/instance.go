@@ -32,7 +32,7 @@ func (r *run) instance(ctx context.Context, path string) error {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(path, databasesPath), 0o700); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	var loaded []loadable
 	for i := range r.content.Logical.Databases {
@@ -51,7 +51,7 @@ func (r *run) instance(ctx context.Context, path string) error {
 			}
 			r.report.Problems = append(r.report.Problems, Problem{d.Name.Display(), "database", err.Error()})
 			if err := os.RemoveAll(filepath.Join(path, one.path)); err != nil {
-				return fileError(err)
+				return errs.OfFile(err)
 			}
 			continue
 		}
@@ -87,7 +87,7 @@ func (r *run) one(ctx context.Context, d *repo.Database, path, name string) erro
 		})
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	return r.directory(ctx, d, path, name)
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -17,27 +16,13 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
-// fileError gives an error of the operating system the kind that callers act on.
-func fileError(err error) error {
-	for _, k := range []struct {
-		cause error
-		kind  *errs.Kind
-	}{{syscall.ENOSPC, errs.Exhausted}, {syscall.EDQUOT, errs.Exhausted}, {syscall.EROFS, errs.ReadOnly}, {fs.ErrPermission, errs.Denied},
-		{fs.ErrNotExist, errs.NotFound}, {fs.ErrExist, errs.Exists}} {
-		if errors.Is(err, k.cause) {
-			return fmt.Errorf("%w: %w", err, k.kind)
-		}
-	}
-	return err
-}
-
 // free tells whether a name can be given to a new file or folder.
 func free(path string) error {
 	switch _, err := os.Lstat(path); {
 	case err == nil:
 		return fmt.Errorf("%s is there already: %w", path, errs.Exists)
 	case !errors.Is(err, fs.ErrNotExist):
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	return nil
 }
@@ -58,7 +43,7 @@ func (r *run) place(fn func(path string) error) (err error) {
 	}
 	temp := temporary(path)
 	if err := os.Mkdir(temp, 0o700); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	defer func() {
 		if err != nil {
@@ -75,7 +60,7 @@ func (r *run) place(fn func(path string) error) (err error) {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	return durable.SyncFolder(filepath.Dir(path))
 }
@@ -111,7 +96,7 @@ func (r *run) file(path string, fn func(io.Writer) error) (err error) {
 	}
 	// Unlike a rename, a link never replaces what another process put there.
 	if err := os.Link(temp, path); err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	return durable.SyncFolder(filepath.Dir(path))
 }
@@ -129,13 +114,13 @@ func (r *run) packed(w io.Writer, fn func(io.Writer) error) error {
 func writeFile(path string, fn func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	err = fn(f)
 	if err == nil {
 		err = f.Sync()
 	}
-	return fileError(errors.Join(err, f.Close()))
+	return errs.OfFile(errors.Join(err, f.Close()))
 }
 
 // writePacked makes a new file compressed by gzip.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -30,7 +31,7 @@ func (r *run) plain(ctx context.Context, d *repo.Database, out io.Writer, name s
 		}
 	}
 	if err := w.close(); err != nil {
-		return fmt.Errorf("write the script: %w", fileError(err))
+		return fmt.Errorf("write the script: %w", errs.OfFile(err))
 	}
 	slices.SortFunc(w.report.Tables, compareReports)
 	r.report.Databases = append(r.report.Databases, *w.report)
@@ -130,7 +131,7 @@ func (w *writer) rows(ctx context.Context, s *step) error {
 	w.line(trimmed(s.entry.Copy))
 	n, err := tableRows(ctx, w.Source, s.table, s.columns, w.KeepGoing, w, w.track.rows)
 	if w.err != nil {
-		return fmt.Errorf("write the script: %w", fileError(w.err))
+		return fmt.Errorf("write the script: %w", errs.OfFile(w.err))
 	}
 	if err := w.problem(ctx, w.database, "table "+name.String(), err); err != nil {
 		return err

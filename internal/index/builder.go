@@ -12,8 +12,9 @@ import (
 
 // BuilderEntries is the number of entries at which a caller should add what it
 // has built and start again, so that a large job does not hold its whole index
-// in memory: a million entries are 28 MB and 250 GB of rows.
-const BuilderEntries = 1 << 20
+// in memory: 256 Ki entries are 7 MiB (twice that while the slice grows) and 65
+// GB of rows.
+const BuilderEntries = 1 << 18
 
 // Builder collects locations for one new index file. It holds 28 bytes for
 // each. One goroutine at a time may use it.

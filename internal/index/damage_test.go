@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/index"
 	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/repo/repotest"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -56,7 +58,10 @@ func TestEveryDamageOfAFileIsFoundAndNamed(t *testing.T) {
 		t.Helper()
 		write(t, info.Path, bad)
 		s, err := index.Open(dir, domain)
-		if s != nil || err == nil {
+		if s != nil {
+			err = errors.Join(s.Verify(t.Context()), s.Close())
+		}
+		if err == nil {
 			t.Fatalf("%s %d: opened", what, at)
 		}
 		if errors.Is(err, errs.Unsupported) && what == "byte" && at == 4 {
@@ -85,6 +90,46 @@ func TestEveryDamageOfAFileIsFoundAndNamed(t *testing.T) {
 	wantAll(t, open(t, dir), 3, 6)
 	if good.Path == info.Path {
 		t.Fatal("the test shows nothing")
+	}
+}
+
+func TestWhatHasRottedIsFoundDroppedAndIndexedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	bad := add(t, s, built(0, 300))
+	add(t, s, built(300, 600))
+	if err := s.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := files(t, dir)[filepath.Base(bad.Path)]
+	b[len(b)/2] ^= 1
+	write(t, bad.Path, b)
+	err := s.Verify(t.Context())
+	if diff := cmp.Diff([]string{bad.Path}, index.DamagedFiles(err)); diff != "" || !errors.Is(err, errs.Corrupt) {
+		t.Fatalf("%v %s", err, diff)
+	}
+	if err := s.Drop(index.DamagedFiles(err)); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.HasPack(packID(0)); has || err != nil || len(files(t, dir)) != 1 {
+		t.Errorf("a pack of the dropped file is covered: %v, %v", has, err)
+	}
+	wantAll(t, s, 300, 600)
+	add(t, s, built(0, 300))
+	wantAll(t, s, 0, 600)
+	if err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVerifyEndsWithItsContext(t *testing.T) {
+	s := open(t, t.TempDir())
+	add(t, s, built(0, 3))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("enough")
+	cancel(cause)
+	if err := s.Verify(ctx); !errors.Is(err, cause) {
+		t.Error(err)
 	}
 }
 
@@ -148,6 +193,50 @@ func TestAnEntryOfNoPackIsCorrupt(t *testing.T) {
 	}
 	if err := s.Merge(t.Context()); !errors.Is(err, errs.Corrupt) {
 		t.Errorf("merge: %v", err)
+	}
+}
+
+// TestAnEntryOfAFrameThatCannotBeIsCorrupt: readers allocate by the length.
+func TestAnEntryOfAFrameThatCannotBeIsCorrupt(t *testing.T) {
+	var file bytes.Buffer
+	if err := built(0, 1).Build(&file); err != nil {
+		t.Fatal(err)
+	}
+	b := file.Bytes()
+	binary.BigEndian.PutUint32(b[64+32+24:], 1<<32-1)
+	id := index.FileID(sha256.Sum256(b[:len(b)-32]))
+	copy(b[len(b)-32:], id[:])
+	s := open(t, t.TempDir())
+	if _, err := s.AddFile(t.Context(), bytes.NewReader(b), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Lookup(nil, name(0)); !errors.Is(err, errs.Corrupt) || len(got) > 0 {
+		t.Errorf("lookup: %v, %v", got, err)
+	}
+	if err := index.Scan(bytes.NewReader(b), int64(len(b)), domain, id, func(*index.Scanned) error { return nil }); !errors.Is(err, errs.Corrupt) {
+		t.Errorf("scan: %v", err)
+	}
+}
+
+// TestAHeaderAllocatesNothingByItsNumbers scans and takes in files whose headers
+// claim the most, agreeing with a size that a store claims too.
+func TestAHeaderAllocatesNothingByItsNumbers(t *testing.T) {
+	for _, n := range []struct{ entries, packs, blocks uint64 }{{1 << 40, 1, 1 << 31}, {1, index.ScanPacks, 1}, {1, 1<<32 - 1, 1}, {1, 1, 1<<32 - 1}, {1<<64 - 1, 1<<32 - 1, 1<<32 - 1}} {
+		b := append([]byte("TVIX\x00\x00\x00\x00"), domain[:]...)
+		b = binary.BigEndian.AppendUint64(b, n.entries)
+		b = binary.BigEndian.AppendUint32(b, uint32(n.packs))
+		b = append(binary.BigEndian.AppendUint32(b, uint32(n.blocks)), make([]byte, 24)...)
+		size := int64((64+n.packs*32+n.entries*28+63)/64*64 + n.blocks*64 + 32)
+		id := index.FileID(sha256.Sum256(b))
+		s := open(t, t.TempDir())
+		var scanned, added error
+		got := repotest.Allocated(func() {
+			scanned = index.Scan(bytes.NewReader(b), size, domain, id, func(*index.Scanned) error { return nil })
+			_, added = s.AddFile(t.Context(), bytes.NewReader(b), id)
+		})
+		if got > 1<<20 || scanned == nil || !errors.Is(added, errs.Corrupt) {
+			t.Errorf("%+v: %d bytes allocated; %v; %v", n, got, scanned, added)
+		}
 	}
 }
 

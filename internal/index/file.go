@@ -29,9 +29,9 @@ type file struct {
 	filter  filter
 }
 
-// openFile maps a file and verifies all of it: its structure, its domain, and
-// that its bytes are those that its id names.
-func openFile(path string, seq uint64, domain seal.DomainID, id FileID) (_ *file, err error) {
+// openFile maps a file and verifies its structure, its domain and that it ends
+// with its id; with whole also that its bytes are those that the id names.
+func openFile(path string, seq uint64, domain seal.DomainID, id FileID, whole bool) (_ *file, err error) {
 	f := &file{info: FileInfo{ID: id, Path: path}, seq: seq}
 	defer func() {
 		if err != nil {
@@ -41,7 +41,7 @@ func openFile(path string, seq uint64, domain seal.DomainID, id FileID) (_ *file
 	if err := f.mapFile(); err != nil {
 		return nil, err
 	}
-	if err := guard(func() error { return f.verify(domain) }); err != nil {
+	if err := guard(func() error { return f.verify(domain, whole) }); err != nil {
 		return nil, err
 	}
 	h := f.head
@@ -58,12 +58,12 @@ func openFile(path string, seq uint64, domain seal.DomainID, id FileID) (_ *file
 func (f *file) mapFile() error {
 	r, err := os.Open(f.info.Path)
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	defer func() { _ = r.Close() }() // a mapping outlives its descriptor
 	info, err := r.Stat()
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	f.info.Size = info.Size()
 	if f.info.Size < headerSize+footerSize || int64(int(f.info.Size)) != f.info.Size {
@@ -75,7 +75,7 @@ func (f *file) mapFile() error {
 	return nil
 }
 
-func (f *file) verify(domain seal.DomainID) (err error) {
+func (f *file) verify(domain seal.DomainID, whole bool) (err error) {
 	if f.head, err = parseHeader(f.data, f.info.Size); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (f *file) verify(domain seal.DomainID) (err error) {
 		return fmt.Errorf("of domain %s, not %s: %w", f.head.domain, domain, errs.Corrupt)
 	}
 	body, footer := f.data[:f.head.footerAt()], f.data[f.head.footerAt():]
-	if sum := sha256.Sum256(body); sum != f.info.ID || !bytes.Equal(sum[:], footer) {
+	if FileID(footer) != f.info.ID || whole && sha256.Sum256(body) != f.info.ID {
 		return fmt.Errorf("content does not have the id of the file: %w", errs.Corrupt)
 	}
 	return nil
@@ -128,6 +128,10 @@ func (f *file) has(prefix []byte) bool {
 	return i < int(f.head.entries) && bytes.Equal(f.at(i)[:prefixSize], prefix)
 }
 
+// largestFrame bounds what an entry may say of a frame, in bytes: readers
+// allocate by it.
+const largestFrame = seal.MinFrame + seal.LargestPlain
+
 // find appends the locations under a prefix, until dst has limit entries.
 func (f *file) find(dst []Location, prefix []byte, limit int) ([]Location, error) {
 	if !f.filter.perhaps(prefix) {
@@ -142,11 +146,11 @@ func (f *file) find(dst []Location, prefix []byte, limit int) ([]Location, error
 		if number >= f.head.packs {
 			return dst, fmt.Errorf("entry %d: pack %d of %d: %w", i, number, f.head.packs, errs.Corrupt)
 		}
-		dst = append(dst, Location{
-			Pack:   pack.ID(f.packs[int(number)*packSize:][:packSize]),
-			Offset: int64(binary.BigEndian.Uint32(r[20:])),
-			Length: binary.BigEndian.Uint32(r[24:]),
-		})
+		length := binary.BigEndian.Uint32(r[24:])
+		if length > largestFrame {
+			return dst, fmt.Errorf("entry %d: frame of %d bytes: %w", i, length, errs.Corrupt)
+		}
+		dst = append(dst, Location{Pack: pack.ID(f.packs[int(number)*packSize:][:packSize]), Offset: int64(binary.BigEndian.Uint32(r[20:])), Length: length})
 	}
 	return dst, nil
 }

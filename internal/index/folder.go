@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
@@ -50,13 +48,13 @@ func parseFileName(name string) (fileName, bool) {
 func listFolder(dir string) ([]fileName, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fileError(err)
+		return nil, errs.OfFile(err)
 	}
 	var names []fileName
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tempPrefix) && e.Type().IsRegular() {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return nil, fileError(err)
+				return nil, errs.OfFile(err)
 			}
 			continue
 		}
@@ -72,7 +70,7 @@ func listFolder(dir string) ([]fileName, error) {
 func (s *Set) create(seq uint64, old []*file, write func(io.Writer) (FileID, error)) (_ *file, err error) {
 	temp, err := os.CreateTemp(s.dir, tempPrefix+"*")
 	if err != nil {
-		return nil, fileError(err)
+		return nil, errs.OfFile(err)
 	}
 	renamed := false
 	defer func() {
@@ -85,7 +83,7 @@ func (s *Set) create(seq uint64, old []*file, write func(io.Writer) (FileID, err
 		err = temp.Sync()
 	}
 	if err := errors.Join(err, temp.Close()); err != nil {
-		return nil, fileError(err)
+		return nil, errs.OfFile(err)
 	}
 	for _, f := range old {
 		if f.info.ID == id {
@@ -93,13 +91,13 @@ func (s *Set) create(seq uint64, old []*file, write func(io.Writer) (FileID, err
 		}
 	}
 	// Verified before it has a name that Open would trust.
-	f, err := openFile(temp.Name(), seq, s.domain, id)
+	f, err := openFile(temp.Name(), seq, s.domain, id, true)
 	if err != nil {
 		return nil, err
 	}
 	path := fileName{seq: seq, id: id}.path(s.dir)
 	if err := os.Rename(temp.Name(), path); err != nil {
-		return nil, errors.Join(fileError(err), f.close())
+		return nil, errors.Join(errs.OfFile(err), f.close())
 	}
 	renamed = true
 	f.info.Path = path
@@ -112,24 +110,7 @@ func (s *Set) create(seq uint64, old []*file, write func(io.Writer) (FileID, err
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
-	return fileError(errors.Join(d.Sync(), d.Close()))
-}
-
-// fileError gives an error of the operating system the kind that callers act on.
-func fileError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: %w", err, errs.Exhausted)
-	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: %w", err, errs.ReadOnly)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w", err, errs.Denied)
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %w", err, errs.NotFound)
-	}
-	return err
+	return errs.OfFile(errors.Join(d.Sync(), d.Close()))
 }

@@ -3,8 +3,6 @@ package index
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -78,25 +76,14 @@ func (s *Set) join(ctx context.Context, files []*file, from, to int) error {
 		next = append(next, joined)
 	}
 	s.publish(append(next, files[to:]...))
-	var failed []error
-	for _, f := range old {
-		if f == joined {
-			continue
-		}
-		failed = append(failed, f.close())
-		if err := os.Remove(f.info.Path); err != nil {
-			failed = append(failed, fileError(err))
-		}
-	}
-	failed = append(failed, syncFolder(s.dir))
-	return errors.Join(failed...)
+	return s.remove(slices.DeleteFunc(slices.Clone(old), func(f *file) bool { return f == joined }))
 }
 
 // writeJoined reads the sources twice: to count what is left when repeated
 // records are dropped, and to write it.
 func writeJoined(ctx context.Context, w io.Writer, domain seal.DomainID, old []*file) (FileID, error) {
 	for _, f := range old {
-		if err := f.rehash(); err != nil {
+		if err := f.rehash(ctx); err != nil {
 			return FileID{}, err
 		}
 	}
@@ -110,24 +97,6 @@ func writeJoined(ctx context.Context, w io.Writer, domain seal.DomainID, old []*
 		return FileID{}, err
 	}
 	return writeFile(w, domain, packs, n, each)
-}
-
-// rehash verifies the file once more: what has rotted since Open must not get a
-// new id.
-func (f *file) rehash() error {
-	r, err := os.Open(f.info.Path)
-	if err != nil {
-		return &FileError{Path: f.info.Path, Err: fileError(err)}
-	}
-	defer func() { _ = r.Close() }() // only read from
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(r, 0, f.head.footerAt())); err != nil {
-		return &FileError{Path: f.info.Path, Err: err}
-	}
-	if FileID(h.Sum(nil)) != f.info.ID {
-		return &FileError{Path: f.info.Path, Err: fmt.Errorf("content no longer has the id of the file: %w", errs.Corrupt)}
-	}
-	return nil
 }
 
 // joinPacks gives the union of the pack tables, in order, and for each source
@@ -174,7 +143,7 @@ type source struct {
 func openSource(f *file, renumber []uint32) (*source, error) {
 	r, err := os.Open(f.info.Path)
 	if err != nil {
-		return nil, &FileError{Path: f.info.Path, Err: fileError(err)}
+		return nil, &FileError{Path: f.info.Path, Err: errs.OfFile(err)}
 	}
 	section := io.NewSectionReader(r, f.head.recordsAt(), f.head.recordsEnd()-f.head.recordsAt())
 	return &source{path: f.info.Path, file: r, buffered: bufio.NewReaderSize(section, 128<<10),

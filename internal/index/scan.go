@@ -138,6 +138,9 @@ func (s *scan) entries(packs []pack.ID) ([]byte, error) {
 		if uint64(n) >= uint64(len(packs)) {
 			return nil, fmt.Errorf("entry %d: pack %d of %d: %w", i, n, len(packs), errs.Corrupt)
 		}
+		if length := binary.BigEndian.Uint32(r[24:]); length > largestFrame {
+			return nil, fmt.Errorf("entry %d: frame of %d bytes: %w", i, length, errs.Corrupt)
+		}
 		filter.add(r[:prefixSize])
 		copy(e.Prefix[:], r[:])
 		e.Location = Location{Pack: packs[n], Offset: int64(binary.BigEndian.Uint32(r[20:])), Length: binary.BigEndian.Uint32(r[24:])}

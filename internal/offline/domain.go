@@ -94,6 +94,8 @@ func (d *domain) addPacks(ctx context.Context, known func(pack.ID) (bool, error)
 	if err := errors.Join(group.Wait(), err); err != nil {
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.flush(ctx)
 }
 
@@ -120,22 +122,19 @@ func (p *packIndexer) add(ctx context.Context, info blob.Info, id pack.ID) error
 		return err
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.builder.AddPack(dir)
-	full := p.builder.Len() >= index.BuilderEntries
-	p.mu.Unlock()
-	if full {
+	if p.builder.Len() >= index.BuilderEntries {
 		return p.flush(ctx)
 	}
 	return nil
 }
 
-// flush writes what was collected to a file of the set.
+// flush writes what was collected to a file of the set. p.mu must be held, also
+// while it writes: else there would be a full builder for each reader.
 func (p *packIndexer) flush(ctx context.Context) error {
-	p.mu.Lock()
-	b := p.builder
+	_, err := p.d.set.Add(ctx, p.builder)
 	p.builder = index.NewBuilder(p.d.ID())
-	p.mu.Unlock()
-	_, err := p.d.set.Add(ctx, b)
 	return err
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 // Sealed is a finished pack in its spool file. It is a blob.Body: the store
@@ -27,7 +29,7 @@ func (s *Sealed) Size() int64 { return s.dir.Size }
 func (s *Sealed) Open() (io.ReadCloser, error) {
 	f, err := os.Open(s.path)
 	if err != nil {
-		return nil, fmt.Errorf("open pack %s: %w", s.dir.ID.Short(), fileError(err))
+		return nil, fmt.Errorf("open pack %s: %w", s.dir.ID.Short(), errs.OfFile(err))
 	}
 	return f, nil
 }
@@ -36,7 +38,7 @@ func (s *Sealed) Open() (io.ReadCloser, error) {
 // given up.
 func (s *Sealed) Remove() error {
 	if err := os.Remove(s.path); err != nil {
-		return fmt.Errorf("remove pack %s: %w", s.dir.ID.Short(), fileError(err))
+		return fmt.Errorf("remove pack %s: %w", s.dir.ID.Short(), errs.OfFile(err))
 	}
 	return nil
 }

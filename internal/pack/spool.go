@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
@@ -29,7 +28,7 @@ func CleanSpool(dir string) (int, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("clean spool: %w", fileError(err))
+		return 0, fmt.Errorf("clean spool: %w", errs.OfFile(err))
 	}
 	removed := 0
 	for _, e := range entries {
@@ -37,26 +36,9 @@ func CleanSpool(dir string) (int, error) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return removed, fmt.Errorf("clean spool: %w", fileError(err))
+			return removed, fmt.Errorf("clean spool: %w", errs.OfFile(err))
 		}
 		removed++
 	}
 	return removed, nil
-}
-
-// fileError gives an error of the operating system the kind that callers act on.
-func fileError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: %w", err, errs.Exhausted)
-	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: %w", err, errs.ReadOnly)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w", err, errs.Denied)
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %w", err, errs.NotFound)
-	}
-	return err
 }

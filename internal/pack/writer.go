@@ -40,7 +40,7 @@ type Writer struct {
 func Create(spoolDir string, m Meta) (*Writer, error) {
 	f, err := os.CreateTemp(spoolDir, spoolPrefix+"*"+spoolSuffix)
 	if err != nil {
-		return nil, fmt.Errorf("create pack: %w", fileError(err))
+		return nil, fmt.Errorf("create pack: %w", errs.OfFile(err))
 	}
 	m.Created = m.Created.Truncate(time.Microsecond).UTC()
 	w := &Writer{file: f, dir: Directory{Meta: m}}
@@ -117,7 +117,7 @@ func (w *Writer) Finish(packKey seal.Key) (*Sealed, error) {
 	w.closed = true
 	path := w.file.Name()
 	if err := w.file.Close(); err != nil {
-		return nil, errors.Join(fmt.Errorf("finish pack: %w", fileError(err)), os.Remove(path))
+		return nil, errors.Join(fmt.Errorf("finish pack: %w", errs.OfFile(err)), os.Remove(path))
 	}
 	return &Sealed{path: path, dir: &w.dir}, nil
 }
@@ -127,7 +127,7 @@ func (w *Writer) Finish(packKey seal.Key) (*Sealed, error) {
 func (w *Writer) selfCheck(packKey seal.Key) error {
 	info, err := w.file.Stat()
 	if err != nil {
-		return fileError(err)
+		return errs.OfFile(err)
 	}
 	got, err := readDirectory(func(off, n int64) ([]byte, error) {
 		b := make([]byte, n)
@@ -135,7 +135,7 @@ func (w *Writer) selfCheck(packKey seal.Key) error {
 		if errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("spool file %s ends early: %w", w.file.Name(), errs.Corrupt)
 		}
-		return b, fileError(err)
+		return b, errs.OfFile(err)
 	}, info.Size())
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (w *Writer) Abort() error {
 	}
 	w.closed = true
 	if err := errors.Join(w.file.Close(), os.Remove(w.file.Name())); err != nil {
-		return fmt.Errorf("abort pack: %w", fileError(err))
+		return fmt.Errorf("abort pack: %w", errs.OfFile(err))
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func (w *Writer) write(b []byte) error {
 	n, err := w.file.Write(b)
 	w.size += int64(n)
 	if err != nil {
-		w.err = fileError(err)
+		w.err = errs.OfFile(err)
 	}
 	return w.err
 }

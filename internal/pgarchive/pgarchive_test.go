@@ -14,6 +14,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pgarchive"
+	"github.com/tuskvault/tuskvault/internal/repo/repotest"
 )
 
 // writer makes archives as pg_dump does, for versions that are not installed here.
@@ -170,6 +171,8 @@ func TestAnErrorOfTheSourceIsGivenAsItIs(t *testing.T) {
 func TestHostileClaimsAreRefused(t *testing.T) {
 	for name, make := range map[string]func(w *writer){
 		"entries":   func(w *writer) { w.head(16, 1<<30) },
+		"most":      func(w *writer) { w.head(16, pgarchive.MaxEntries) },
+		"text":      func(w *writer) { w.head(16, 1); w.int(1); w.int(0); w.int(pgarchive.MaxString) },
 		"length":    func(w *writer) { w.head(16, 1); w.int(1); w.int(0); w.int(1<<31 - 1) },
 		"twice":     func(w *writer) { w.head(16, 2); w.entry(1, 2, "A", "a", ""); w.entry(1, 2, "A", "a", "") },
 		"section":   func(w *writer) { w.head(16, 1); w.entry(1, 9, "A", "a", "") },
@@ -180,8 +183,10 @@ func TestHostileClaimsAreRefused(t *testing.T) {
 	} {
 		var w writer
 		make(&w)
-		if _, err := pgarchive.Read(&w.Buffer); !errors.Is(err, errs.Corrupt) {
-			t.Errorf("%s: %v", name, err)
+		var err error
+		got := repotest.Allocated(func() { _, err = pgarchive.Read(&w.Buffer) })
+		if !errors.Is(err, errs.Corrupt) || got > 256<<10 {
+			t.Errorf("%s: %d bytes allocated, %v", name, got, err)
 		}
 	}
 }

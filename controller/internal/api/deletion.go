@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -45,6 +46,9 @@ func (s *deletionService) ResumeDeletion(ctx context.Context, _ *tuskvaultv1.Res
 	})
 	if err != nil {
 		return nil, fmt.Errorf("resume deletion: %w", err)
+	}
+	if len(decided) > 0 {
+		s.deps.Events.Publish(event.Event{Kind: event.DeletionChanged, Message: "resumed by " + c.String() + "; it was paused: " + catalog.Reasons(decided)})
 	}
 	return &tuskvaultv1.ResumeDeletionResponse{Pauses: toPauses(decided)}, nil
 }

@@ -188,6 +188,13 @@ func TestReportsOfDrillsAreReadFromWhatWasSigned(t *testing.T) {
 		if v := state(); !v.GetVerifyTime().AsTime().Equal(at.Add(time.Hour)) || v.GetLastDrillVerdict() != "failed" {
 			t.Errorf("after all %v", v)
 		}
+		status, err := tuskvaultv1.NewStatusServiceClient(w.dial(w.operator("v2", catalog.RoleViewer).cert)).GetStatus(t.Context(), &tuskvaultv1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := status.GetNotices(); status.GetDrillsFailed() != 1 || len(n) == 0 || n[0].GetHint() != "tuskctl snapshot show "+s.ID.Short() || !strings.Contains(n[0].GetMessage(), "1 snapshot did not pass its last drill") {
+			t.Errorf("status after a drill failed: %d, %v", status.GetDrillsFailed(), n)
+		}
 		var seen []string
 		for page := (&tuskvaultv1.PageRequest{Size: 2}); ; {
 			r, err := client.ListDrillReports(t.Context(), &tuskvaultv1.ListDrillReportsRequest{Snapshot: s.ID.Short(), Page: page})

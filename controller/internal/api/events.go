@@ -223,6 +223,16 @@ func toEventKind(k event.Kind) tuskvaultv1.EventKind {
 		return tuskvaultv1.EventKind_EVENT_KIND_AGENT_OFFLINE
 	case event.AgentRevoked:
 		return tuskvaultv1.EventKind_EVENT_KIND_AGENT_REVOKED
+	case event.CheckStarted:
+		return tuskvaultv1.EventKind_EVENT_KIND_CHECK_STARTED
+	case event.CheckEnded:
+		return tuskvaultv1.EventKind_EVENT_KIND_CHECK_ENDED
+	case event.DamageFound:
+		return tuskvaultv1.EventKind_EVENT_KIND_DAMAGE_FOUND
+	case event.DamageHealed:
+		return tuskvaultv1.EventKind_EVENT_KIND_DAMAGE_HEALED
+	case event.DeletionChanged:
+		return tuskvaultv1.EventKind_EVENT_KIND_DELETION_CHANGED
 	}
 	return tuskvaultv1.EventKind_EVENT_KIND_UNSPECIFIED
 }

@@ -56,6 +56,8 @@ type census struct {
 	failed           []catalog.Job // of the last day, newest first
 	health           *tuskvaultv1.RepositoryHealth
 	pauses           []catalog.Pause
+	drills           int           // snapshots that did not pass their newest drill
+	drill            catalog.Drill // the newest of these
 }
 
 // GetStatus gives the fleet on one screen.
@@ -64,7 +66,7 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		var err error
 		n.pauses, err = tx.OpenPauses()
-		return errors.Join(err, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx))
+		return errors.Join(err, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx), n.countDrills(tx))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
@@ -89,6 +91,7 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	n.health = out.GetRepositoryHealth()
+	out.DrillsFailed = int32(n.drills)
 	out.Notices = s.notices(ctx, &n, lag)
 	return out, nil
 }
@@ -156,6 +159,17 @@ func (n *census) countJobs(tx *catalog.Tx) error {
 	return err
 }
 
+// countDrills counts snapshots that were not proved when that was tried last: it
+// stays news until a drill of them passes or they are gone.
+func (n *census) countDrills(tx *catalog.Tx) error {
+	return tx.FailedDrills(func(d catalog.Drill) error {
+		if n.drills++; d.Received.After(n.drill.Received) {
+			n.drill = d
+		}
+		return nil
+	})
+}
+
 // notices says what needs a person, errors first.
 func (s *statusService) notices(ctx context.Context, n *census, lag time.Duration) []*tuskvaultv1.StatusNotice {
 	var out []*tuskvaultv1.StatusNotice
@@ -185,6 +199,10 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 			plural(int(h.GetDamagedObjects()), "object", "objects"), plural(int(h.GetSnapshotsHurt()), "snapshot is", "snapshots are"))
 	} else if h.GetCheckState() == catalog.CheckFailed.String() {
 		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of the repository ended without a verdict")
+	}
+	if n.drills > 0 {
+		add(failure, "tuskctl snapshot show "+n.drill.Snapshot.Short(), "%s; the newest is of snapshot %s on %s: %s",
+			plural(n.drills, "snapshot did not pass its last drill", "snapshots did not pass their last drill"), n.drill.Snapshot.Short(), n.drill.AgentName, n.drill.Verdict)
 	}
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))

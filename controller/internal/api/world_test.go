@@ -118,7 +118,7 @@ func newWorld(t *testing.T) *world {
 	authorizer := api.NewAuthorizer(w.repository.ID(), w.catalog, w.trail, w.conns)
 
 	w.checks = scrub.NewChecker(scrub.Deps{Repository: w.repository, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog),
-		Marks: scrub.NewMarks(w.catalog, noIngest{}, log), Trail: w.trail, Dir: filepath.Join(t.TempDir(), "check"), Log: log})
+		Marks: scrub.NewMarks(w.catalog, noIngest{}, w.events, log), Events: w.events, Trail: w.trail, Dir: filepath.Join(t.TempDir(), "check"), Log: log})
 	config, err := pki.ServerTLS(w.issuer.Root(), pki.NewServerCertificate(w.issuer, pki.LeafLife).Certificate)
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)

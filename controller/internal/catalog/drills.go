@@ -64,6 +64,34 @@ func (tx *Tx) Drills(snapshot repo.JobID) ([]Drill, error) {
 	return all, nil
 }
 
+// FailedDrills calls fn for each snapshot that did not pass its newest drill, with
+// that drill.
+func (tx *Tx) FailedDrills(fn func(Drill) error) error {
+	var newest Drill
+	tell := func() error {
+		if newest.Job.IsZero() || newest.Verdict == DrillPassed {
+			return nil
+		}
+		return fn(newest)
+	}
+	c := tx.cursor(bucketDrills) // in the order of snapshots
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		d, err := decode(bucketDrills, k, v, fromDrill)
+		if err != nil {
+			return err
+		}
+		if d.Snapshot != newest.Snapshot {
+			if err := tell(); err != nil {
+				return err
+			}
+			newest = d
+		} else if d.Received.After(newest.Received) {
+			newest = d
+		}
+	}
+	return tell()
+}
+
 // DrillReport gives the signed report of a drill.
 func (tx *Tx) DrillReport(snapshot, job repo.JobID) (DrillReport, error) {
 	return get(tx, bucketReports, drillKey(snapshot, job), fmt.Sprintf("drill report of job %s", job), fromDrillReport)

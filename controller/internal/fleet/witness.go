@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
@@ -63,6 +64,7 @@ func (s *session) checkWitness(ctx context.Context, seen catalog.Witness) {
 	case err != nil:
 		s.log.Error("deletion not paused although an agent has seen a newer state of the repository", zap.String("reason", reason), zap.Error(err))
 	case news:
+		s.hub.deps.Events.Publish(event.Event{Kind: event.DeletionChanged, Agent: s.peer.Agent, AgentName: s.peer.Name, Message: "paused: " + reason})
 		s.log.Error("agent has seen a newer state of the repository than the store has, deletion is paused",
 			zap.Uint64("seen_epoch", seen.Epoch), zap.Uint64("seen_log_number", seen.Number), zap.Uint64("log_number", own.Number))
 	}

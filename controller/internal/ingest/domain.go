@@ -27,6 +27,7 @@ type domain struct {
 	indexing *semaphore.Weighted // of 1: one index file at a time
 
 	completed bool // by completeIndex; guarded by indexing
+	verified  bool // by verifyIndexes; guarded by Server.mu
 
 	mu        sync.Mutex
 	uploaders map[pack.ID]repo.InstanceID

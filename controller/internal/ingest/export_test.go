@@ -1,5 +1,7 @@
 package ingest
 
+import "context"
+
 // ReadAheadIsFree tells whether no download holds any of the memory that all
 // share for reading ahead.
 func (s *Server) ReadAheadIsFree() bool {
@@ -12,3 +14,6 @@ func (s *Server) ReadAheadIsFree() bool {
 
 // SpoolPacks is the bound of packs in the spool folder.
 const SpoolPacks = spoolPacks
+
+// VerifyIndexes is what Run does now and then.
+func (s *Server) VerifyIndexes(ctx context.Context) { s.verifyIndexes(ctx) }

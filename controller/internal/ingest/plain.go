@@ -110,27 +110,10 @@ func (d *download) ask(ctx context.Context, spans []repo.Span) error {
 func (r *PlainReader) open(ctx context.Context, d *download, fn func(repo.ListEntry, []byte) error) error {
 	v := &view{s: r.s, dom: r.dom, instance: r.grant.SnapshotInstance, shared: r.grant.Shared} // plan uses the other
 	var plain []byte
-	for {
-		var g *segment
-		var ok bool
-		select {
-		case g, ok = <-d.segments:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if !ok {
-			return nil
-		}
-		<-g.read // ends soon after ctx
-		err := g.err
-		if err == nil {
-			plain, err = r.openSegment(ctx, v, g, plain, fn)
-		}
-		d.release(g)
-		if err != nil {
-			return err
-		}
-	}
+	return d.eachSegment(ctx, func(g *segment) (err error) {
+		plain, err = r.openSegment(ctx, v, g, plain, fn)
+		return err
+	})
 }
 
 func (r *PlainReader) openSegment(ctx context.Context, v *view, g *segment, plain []byte, fn func(repo.ListEntry, []byte) error) ([]byte, error) {

@@ -210,11 +210,14 @@ func (s *Server) addPacks(ctx context.Context, d *domain, b *index.Builder, batc
 	return nil
 }
 
+// completeFile marks a local index that covers every pack of the store.
+const completeFile = "complete"
+
 // openIndex opens a domain's local index. When it was never completed, was
 // deleted or is damaged, it is made again from the store.
 func (s *Server) openIndex(ctx context.Context, d *domain) (*index.Set, error) {
 	dir := filepath.Join(s.o.IndexDir, d.id.String())
-	complete := filepath.Join(dir, "complete") // goes with the folder
+	complete := filepath.Join(dir, completeFile) // goes with the folder
 	_, err := os.Stat(complete)
 	if err == nil {
 		set, err := index.Open(dir, d.id)

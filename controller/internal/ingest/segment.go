@@ -218,6 +218,15 @@ func damaged(err error) error {
 
 // send sends segments in order.
 func (d *download) send(ctx context.Context) error {
+	return d.eachSegment(ctx, func(g *segment) error {
+		return d.stream.Send(&tuskvaultv1.DownloadResponse{Message: &tuskvaultv1.DownloadResponse_Frames{
+			Frames: &tuskvaultv1.DownloadFrames{Sequence: g.sequence, Frames: g.frames, Missing: g.missing}}})
+	})
+}
+
+// eachSegment calls fn for each segment in order, once it was read, and gives
+// back the memory that it held. It ends with the first error of reading or of fn.
+func (d *download) eachSegment(ctx context.Context, fn func(*segment) error) error {
 	for {
 		var g *segment
 		var ok bool
@@ -232,8 +241,7 @@ func (d *download) send(ctx context.Context) error {
 		<-g.read // ends soon after ctx
 		err := g.err
 		if err == nil {
-			err = d.stream.Send(&tuskvaultv1.DownloadResponse{Message: &tuskvaultv1.DownloadResponse_Frames{
-				Frames: &tuskvaultv1.DownloadFrames{Sequence: g.sequence, Frames: g.frames, Missing: g.missing}}})
+			err = fn(g)
 		}
 		d.release(g)
 		if err != nil {

@@ -121,6 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 			if err := errors.Join(s.settleIntents(ctx), s.settleAll(ctx)); err != nil {
 				s.o.Logger.Warn("packs or commits were not settled", zap.Error(err))
 			}
+			s.verifyIndexes(ctx)
 		case <-ctx.Done():
 			running = false
 		}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/logging"
@@ -63,6 +64,7 @@ type Checker struct {
 	known     check.Known
 	marks     *Marks
 	trail     Trail
+	events    *event.Log
 	dir       string
 	log       *zap.Logger
 	wanted    chan Spec // of 1: the check that Run is to begin
@@ -85,6 +87,8 @@ type Deps struct {
 	Known check.Known
 	Marks *Marks
 	Trail Trail
+	// Events is told when a check begins and ends.
+	Events *event.Log
 	// Dir is a folder for sorted files and the note of how far a check is.
 	Dir string
 	Log *zap.Logger
@@ -92,7 +96,7 @@ type Deps struct {
 
 // NewChecker makes a Checker; Run gives it life.
 func NewChecker(d Deps) *Checker {
-	return &Checker{repo: d.Repository, unlockers: d.Unlockers, catalog: d.Catalog, known: d.Known, marks: d.Marks, trail: d.Trail,
+	return &Checker{repo: d.Repository, unlockers: d.Unlockers, catalog: d.Catalog, known: d.Known, marks: d.Marks, trail: d.Trail, events: d.Events,
 		dir: d.Dir, log: d.Log.Named("check"), wanted: make(chan Spec, 1), changed: make(chan struct{})}
 }
 
@@ -159,6 +163,7 @@ func (c *Checker) Start(ctx context.Context, spec Spec) (State, error) {
 	}
 	c.state, c.canceled = State{Check: record}, false
 	c.wakeLocked()
+	c.events.Publish(event.Event{Kind: event.CheckStarted, Message: fmt.Sprintf("check %s by %s", spec.ID.Short(), spec.By)})
 	c.wanted <- spec // has room: no check runs, so Run has taken the one before
 	return c.state, nil
 }
@@ -306,6 +311,7 @@ func (c *Checker) end(ctx context.Context, record catalog.Check) error {
 		c.log.Warn("check has ended and could not be noted, will try again", zap.Error(err))
 		return err
 	}
+	c.events.Publish(event.Event{Kind: event.CheckEnded, Message: fmt.Sprintf("%s: check %s: %s", record.State, record.ID.Short(), record.Message)})
 	c.mu.Lock()
 	c.state, c.cancel = State{Check: record}, nil
 	c.wakeLocked()

@@ -3,12 +3,14 @@ package scrub_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -56,8 +58,14 @@ func TestACheckIsRecordedAndWhatItFoundIsMarked(t *testing.T) {
 	if s := ended(t, c, whole()); s.State != catalog.CheckClean || s.PacksRead != int64(len(w.packs)) || s.Snapshots != 2 || s.Ended.IsZero() {
 		t.Fatalf("%+v", s)
 	}
+	if got := w.told(); !slices.Equal(got, []string{fmt.Sprint(event.CheckStarted, " check"), fmt.Sprint(event.CheckEnded, " clean:")}) {
+		t.Errorf("events of a clean check: %q", got)
+	}
 	w.damage(w.packs[1])
 	s := ended(t, c, whole())
+	if got := w.told(); !slices.Equal(got, []string{fmt.Sprint(event.CheckStarted, " check"), fmt.Sprint(event.DamageFound, " ", w.packs[1]), fmt.Sprint(event.CheckEnded, " damaged:")}) {
+		t.Errorf("events of a check that found damage: %q", got)
+	}
 	if s.State != catalog.CheckDamaged || s.Harm != 1 || s.Findings[0].Object != w.packs[1] || len(s.Findings[0].Effects) == 0 || s.HurtTotal != 1 {
 		t.Fatalf("%+v", s)
 	}
@@ -72,6 +80,9 @@ func TestACheckIsRecordedAndWhatItFoundIsMarked(t *testing.T) {
 	}
 	if s := ended(t, c, whole()); s.State != catalog.CheckClean || len(w.marked()) != 0 {
 		t.Errorf("%+v", s)
+	}
+	if got := w.told(); !slices.Contains(got, fmt.Sprint(event.DamageHealed, " 1")) || slices.Contains(got, fmt.Sprint(event.DamageFound, " ", w.packs[1])) {
+		t.Errorf("events of healing: %q", got)
 	}
 	if n := len(w.trail.records); n != 4 || w.trail.records[1].Outcome != "damaged" {
 		t.Errorf("audit: %+v", w.trail.records)

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
@@ -33,17 +34,21 @@ type Distruster interface {
 // the catalog, and twice that in memory.
 const maxMarks = check.MaxBadPacks
 
+// mostTold bounds the events of one finding: the rest is counted.
+const mostTold = 10
+
 // Marks are the packs of which something must not be relied on. The methods may
 // be called concurrently.
 type Marks struct {
 	catalog Catalog
 	ingest  Distruster
+	events  *event.Log
 	log     *zap.Logger
 }
 
 // NewMarks makes Marks; Load tells the ingest what earlier processes found.
-func NewMarks(c Catalog, d Distruster, log *zap.Logger) *Marks {
-	return &Marks{catalog: c, ingest: d, log: log.Named("scrub")}
+func NewMarks(c Catalog, d Distruster, events *event.Log, log *zap.Logger) *Marks {
+	return &Marks{catalog: c, ingest: d, events: events, log: log.Named("scrub")}
 }
 
 // Load tells the ingest what is known to be damaged. It must have returned
@@ -77,8 +82,9 @@ func (m *Marks) Mark(ctx context.Context, bad ...check.BadPack) error {
 		return nil
 	}
 	kept := bad[:0:0]
+	var news []check.BadPack
 	err := m.catalog.Update(ctx, catalog.Local, func(tx *catalog.Tx) error {
-		kept = kept[:0]
+		kept, news = kept[:0], nil
 		count := 0
 		for _, err := range tx.DamagedPacks() {
 			if err != nil {
@@ -98,6 +104,7 @@ func (m *Marks) Mark(ctx context.Context, bad ...check.BadPack) error {
 				continue
 			default:
 				count++
+				news = append(news, b)
 			}
 			kept = append(kept, b)
 			if err := tx.PutDamagedPack(toRecord(b, found)); err != nil {
@@ -110,6 +117,17 @@ func (m *Marks) Mark(ctx context.Context, bad ...check.BadPack) error {
 		return fmt.Errorf("note damaged packs: %w", err)
 	}
 	m.ingest.Distrust(kept...)
+	for i, b := range news {
+		if i == mostTold {
+			m.events.Publish(event.Event{Kind: event.DamageFound, Message: fmt.Sprintf("and %d packs more are damaged", len(news)-i)})
+			break
+		}
+		what := "it cannot be relied on at all"
+		if !b.Whole {
+			what = fmt.Sprintf("bad frames: %d", len(b.Frames))
+		}
+		m.events.Publish(event.Event{Kind: event.DamageFound, Message: repo.PackObject(b.Domain, b.Pack) + " is damaged: " + what})
+	}
 	for _, b := range kept {
 		m.log.Error("pack is damaged", zap.String("object", repo.PackObject(b.Domain, b.Pack)), zap.Bool("whole", b.Whole), zap.Int("frames", len(b.Frames)))
 	}
@@ -147,6 +165,8 @@ func (m *Marks) Clear(ctx context.Context, domain seal.DomainID, packs ...pack.I
 		return fmt.Errorf("forget damaged packs: %w", err)
 	}
 	m.ingest.Trust(domain, marked...)
+	m.events.Publish(event.Event{Kind: event.DamageHealed, Message: fmt.Sprintf("%d packs of domain %s that were damaged are whole again or gone, the first is %s",
+		len(marked), domain, marked[0].Short())})
 	m.log.Info("packs that were damaged are whole again or gone", zap.Stringer("domain", domain), zap.Int("packs", len(marked)))
 	return nil
 }

@@ -3,9 +3,11 @@ package scrub_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
@@ -41,14 +44,16 @@ type world struct {
 	catalog *catalog.Catalog
 	ingest  *fakeIngest
 	marks   *scrub.Marks
+	events  *event.Log
 	trail   *fakeTrail
 	dir     string
 	packs   []string
+	seen    int64 // the last event that told gave
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, store: &reads{Store: mem.New()}, ingest: &fakeIngest{bad: map[pack.ID]check.BadPack{}}, trail: &fakeTrail{}, dir: t.TempDir()}
+	w := &world{t: t, store: &reads{Store: mem.New()}, ingest: &fakeIngest{bad: map[pack.ID]check.BadPack{}}, trail: &fakeTrail{}, events: event.New(time.Now(), 100), dir: t.TempDir()}
 	r, d, _ := repotest.New(t, w.store)
 	w.repo = r
 	id, err := r.CreateDomain(t.Context())
@@ -69,7 +74,7 @@ func newWorld(t testing.TB) *world {
 		}))
 	}
 	must(t, w.store.List(t.Context(), repo.PacksPrefix, "", func(i blob.Info) error { w.packs = append(w.packs, i.Key); return nil }))
-	w.marks = scrub.NewMarks(w.catalog, w.ingest, zaptest.NewLogger(t))
+	w.marks = scrub.NewMarks(w.catalog, w.ingest, w.events, zaptest.NewLogger(t))
 	return w
 }
 
@@ -96,8 +101,25 @@ func (w *world) scrubber(o scrub.Options) *scrub.Scrubber {
 }
 
 func (w *world) checker() *scrub.Checker {
-	return scrub.NewChecker(scrub.Deps{Repository: w.repo, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog), Marks: w.marks, Trail: w.trail,
+	return scrub.NewChecker(scrub.Deps{Repository: w.repo, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog), Marks: w.marks, Trail: w.trail, Events: w.events,
 		Dir: filepath.Join(w.dir, "check"), Log: zaptest.NewLogger(w.t)})
+}
+
+// told gives the events since the last time, each as its kind and the beginning
+// of its message.
+func (w *world) told() (out []string) {
+	w.t.Helper()
+	f, _, err := w.events.Follow(w.seen)
+	must(w.t, err)
+	defer f.Close()
+	all, err := f.Take()
+	must(w.t, err)
+	w.seen = f.Last()
+	for _, e := range all {
+		word, _, _ := strings.Cut(e.Message, " ")
+		out = append(out, fmt.Sprint(e.Kind, " ", word))
+	}
+	return out
 }
 
 // running runs fn until stop is called, which waits for it.

@@ -57,6 +57,17 @@ const (
 	EventKind_EVENT_KIND_AGENT_OFFLINE EventKind = 13
 	// An agent has lost its rights.
 	EventKind_EVENT_KIND_AGENT_REVOKED EventKind = 14
+	// A check of the repository has begun.
+	EventKind_EVENT_KIND_CHECK_STARTED EventKind = 70
+	// A check of the repository has ended; the message begins with its verdict: "clean", "damaged",
+	// "failed" or "canceled".
+	EventKind_EVENT_KIND_CHECK_ENDED EventKind = 71
+	// A check, the scrub or a restore found a pack damaged that was not known to be.
+	EventKind_EVENT_KIND_DAMAGE_FOUND EventKind = 72
+	// Packs that were damaged are whole again, or gone.
+	EventKind_EVENT_KIND_DAMAGE_HEALED EventKind = 73
+	// Nothing is deleted from now on, or deletion goes on: the message says which.
+	EventKind_EVENT_KIND_DELETION_CHANGED EventKind = 74
 )
 
 // Enum value maps for EventKind.
@@ -77,6 +88,11 @@ var (
 		12: "EVENT_KIND_AGENT_ONLINE",
 		13: "EVENT_KIND_AGENT_OFFLINE",
 		14: "EVENT_KIND_AGENT_REVOKED",
+		70: "EVENT_KIND_CHECK_STARTED",
+		71: "EVENT_KIND_CHECK_ENDED",
+		72: "EVENT_KIND_DAMAGE_FOUND",
+		73: "EVENT_KIND_DAMAGE_HEALED",
+		74: "EVENT_KIND_DELETION_CHANGED",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED":        0,
@@ -94,6 +110,11 @@ var (
 		"EVENT_KIND_AGENT_ONLINE":       12,
 		"EVENT_KIND_AGENT_OFFLINE":      13,
 		"EVENT_KIND_AGENT_REVOKED":      14,
+		"EVENT_KIND_CHECK_STARTED":      70,
+		"EVENT_KIND_CHECK_ENDED":        71,
+		"EVENT_KIND_DAMAGE_FOUND":       72,
+		"EVENT_KIND_DAMAGE_HEALED":      73,
+		"EVENT_KIND_DELETION_CHANGED":   74,
 	}
 )
 
@@ -597,7 +618,7 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\bEventGap\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason*\xbf\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\xd5\x04\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15EVENT_KIND_JOB_QUEUED\x10\x01\x12\x19\n" +
@@ -614,7 +635,12 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\x19EVENT_KIND_AGENT_ENROLLED\x10\v\x12\x1b\n" +
 	"\x17EVENT_KIND_AGENT_ONLINE\x10\f\x12\x1c\n" +
 	"\x18EVENT_KIND_AGENT_OFFLINE\x10\r\x12\x1c\n" +
-	"\x18EVENT_KIND_AGENT_REVOKED\x10\x0e2R\n" +
+	"\x18EVENT_KIND_AGENT_REVOKED\x10\x0e\x12\x1c\n" +
+	"\x18EVENT_KIND_CHECK_STARTED\x10F\x12\x1a\n" +
+	"\x16EVENT_KIND_CHECK_ENDED\x10G\x12\x1b\n" +
+	"\x17EVENT_KIND_DAMAGE_FOUND\x10H\x12\x1c\n" +
+	"\x18EVENT_KIND_DAMAGE_HEALED\x10I\x12\x1f\n" +
+	"\x1bEVENT_KIND_DELETION_CHANGED\x10J2R\n" +
 	"\fEventService\x12B\n" +
 	"\x05Watch\x12\x1a.tuskvault.v1.WatchRequest\x1a\x1b.tuskvault.v1.WatchResponse0\x01B\xb3\x01\n" +
 	"\x10com.tuskvault.v1B\vEventsProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"

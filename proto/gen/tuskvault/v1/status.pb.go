@@ -99,8 +99,10 @@ type GetStatusResponse struct {
 	Notices []*StatusNotice `protobuf:"bytes,17,rep,name=notices,proto3" json:"notices,omitempty"`
 	// How sound the repository was found to be.
 	RepositoryHealth *RepositoryHealth `protobuf:"bytes,30,opt,name=repository_health,json=repositoryHealth,proto3" json:"repository_health,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Snapshots that did not pass their newest drill.
+	DrillsFailed  int32 `protobuf:"varint,70,opt,name=drills_failed,json=drillsFailed,proto3" json:"drills_failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -257,6 +259,13 @@ func (x *GetStatusResponse) GetRepositoryHealth() *RepositoryHealth {
 		return x.RepositoryHealth
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetDrillsFailed() int32 {
+	if x != nil {
+		return x.DrillsFailed
+	}
+	return 0
 }
 
 // RepositoryHealth says when the repository was last looked at, and what is known to be wrong.
@@ -547,7 +556,7 @@ var File_tuskvault_v1_status_proto protoreflect.FileDescriptor
 const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x82\x06\n" +
+	"\x10GetStatusRequest\"\xa7\x06\n" +
 	"\x11GetStatusResponse\x12-\n" +
 	"\x05build\x18\x01 \x01(\v2\x17.tuskvault.v1.BuildInfoR\x05build\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -570,7 +579,8 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\x14jobs_failed_recently\x18\x0f \x01(\x05R\x12jobsFailedRecently\x12G\n" +
 	"\x12catalog_export_lag\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10catalogExportLag\x124\n" +
 	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\x12K\n" +
-	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\"\xb7\x03\n" +
+	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\x12#\n" +
+	"\rdrills_failed\x18F \x01(\x05R\fdrillsFailed\"\xb7\x03\n" +
 	"\x10RepositoryHealth\x12\x1f\n" +
 	"\vcheck_state\x18\x01 \x01(\tR\n" +
 	"checkState\x129\n" +
