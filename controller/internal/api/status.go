@@ -186,6 +186,9 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	} else if h.GetCheckState() == catalog.CheckFailed.String() {
 		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of the repository ended without a verdict")
 	}
+	if problem := n.health.GetPruneProblem(); problem != "" {
+		add(warning, "tuskctl repo prune --last; what each problem means: docs/OPERATIONS.md, Pruning", "a prune cannot go on: %s", problem)
+	}
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))
 	}
