@@ -194,6 +194,7 @@ func (d *domain) takeList(ctx context.Context, p *listPlace, needed *sorter) err
 	ref := l.claim(p.list)
 	entries, err := d.openList(p, ref)
 	if errors.Is(err, errs.NotFound) || errors.Is(err, errs.Corrupt) || errors.Is(err, errs.Unsupported) || err != nil && d.fatal(ctx, err) == nil {
+		d.vanished = d.vanished || d.gone(ctx, d.packKey(p.pack), err)
 		finding, err := d.badPlace(p.pack, p.offset, ref.Name[:], reason(err))
 		l.lost[p.list] = finding
 		return err

@@ -95,7 +95,7 @@ func (d *domain) addFrames(n uint32, dir *pack.Directory, frames *sorter) error 
 func (d *domain) lostPack(ctx context.Context, n uint32, err error) error {
 	key := d.packKey(n)
 	if d.gone(ctx, key, err) {
-		d.packs[n].finding = packGone
+		d.packs[n].finding, d.vanished = packGone, true
 		return nil
 	}
 	if fatal := d.fatal(ctx, err); fatal != nil {

@@ -233,7 +233,10 @@ func (u *user) readLists(ctx context.Context) error {
 	}
 	defer from.close()
 	u.domain.lists.namesOnly = true
-	if err := u.takeLists(ctx, from); err != nil {
+	if err := u.takeClaims(ctx, from); err != nil {
+		return err
+	}
+	if err := u.domain.readLists(ctx); err != nil {
 		return err
 	}
 	u.use.Lists = int64(u.domain.lists.count())

@@ -120,7 +120,7 @@ func TestNothingIsLostWhereverTheProcessStops(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d, %d steps", seed, all)
 		rand.New(rand.NewPCG(seed, 1)).Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
-		steps = steps[:8]
+		steps = steps[:3]
 		slices.Sort(steps)
 	}
 	for _, n := range steps {
