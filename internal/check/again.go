@@ -7,6 +7,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
 // looks is how often a domain is looked at of which something was deleted
@@ -24,8 +25,11 @@ func (d *domain) structure(ctx context.Context) error {
 		if err := d.structureOnce(ctx); err != nil {
 			return err
 		}
-		if !d.vanished || look == looks || d.report.Harm == before.report.Harm {
+		if look == looks || d.report.Harm == before.report.Harm {
 			return nil
+		}
+		if forgotten, err := d.forgotten(ctx); err != nil || !forgotten && !d.vanished {
+			return err
 		}
 		if err := d.forgetSince(before); err != nil {
 			return err
@@ -34,6 +38,24 @@ func (d *domain) structure(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// forgotten tells whether a snapshot of the domain was deleted since it was read:
+// what it needed may have been deleted before that was listed.
+func (d *domain) forgotten(ctx context.Context) (bool, error) {
+	for _, ref := range d.snapshots {
+		if ref.domain != d.id {
+			continue
+		}
+		_, err := d.store.Stat(ctx, repo.SnapshotObject(ref.instance, ref.job))
+		if errors.Is(err, errs.NotFound) {
+			return true, nil
+		}
+		if err := d.fatal(ctx, err); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 func (d *domain) structureOnce(ctx context.Context) error {
