@@ -14,7 +14,7 @@ import (
 // condemnedBatch is how many packs one record names: 34 KiB.
 const condemnedBatch = 1024
 
-// MaxCondemned bounds the packs that one prune condemns: a terabyte of full
+// MaxCondemned bounds the packs that one prune condemns: two terabytes of full
 // ones, whose ids are one megabyte in one record of the catalog log.
 const MaxCondemned = 1 << 15
 

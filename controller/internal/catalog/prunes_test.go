@@ -68,7 +68,7 @@ func TestPrunesKeepTheirPacksUntilTheyEnd(t *testing.T) {
 		t.Error("the wrong packs are gone")
 	}
 	err := c.Update(t.Context(), catalog.Local, func(tx *catalog.Tx) error {
-		return tx.Condemn(prune.ID, packIDs(catalog.MaxCondemned + 1))
+		return tx.Condemn(prune.ID, packIDs(catalog.MaxCondemned+1))
 	})
 	if !errors.Is(err, errs.Exhausted) {
 		t.Errorf("too many: %v", err)
