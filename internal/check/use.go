@@ -232,20 +232,20 @@ func (u *user) readLists(ctx context.Context) error {
 		return err
 	}
 	defer from.close()
-	u.domain.lists.namesOnly = true
+	u.lists.namesOnly = true
 	if err := u.takeClaims(ctx, from); err != nil {
 		return err
 	}
 	if err := u.domain.readLists(ctx); err != nil {
 		return err
 	}
-	u.use.Lists = int64(u.domain.lists.count())
-	for list, finding := range u.domain.lists.lost {
+	u.use.Lists = int64(u.lists.count())
+	for list, finding := range u.lists.lost {
 		why := "it is not there"
 		if finding >= 0 && finding < len(u.report.Findings) {
 			why = u.report.Findings[finding].Object + ": " + u.report.Findings[finding].Detail
 		}
-		return fmt.Errorf("chunk list %s, which a snapshot names: %s: %w", u.domain.lists.claim(list).Name, why, errs.Corrupt)
+		return fmt.Errorf("chunk list %s, which a snapshot names: %s: %w", u.lists.claim(list).Name, why, errs.Corrupt)
 	}
 	return nil
 }
@@ -254,10 +254,10 @@ func (u *user) readLists(ctx context.Context) error {
 func (u *user) match(ctx context.Context) (err error) {
 	copies := newSorter(u.dir, "copies", copySize)
 	m := matcher{user: u, copies: copies, best: map[[16]byte]candidate{}}
-	if u.domain.lists.needed == nil {
-		u.domain.lists.needed = &sorted{size: nameSize}
+	if u.lists.needed == nil {
+		u.lists.needed = &sorted{size: nameSize}
 	}
-	if m.needed, err = u.domain.lists.needed.open(); err != nil {
+	if m.needed, err = u.lists.needed.open(); err != nil {
 		return err
 	}
 	defer m.needed.close()
@@ -273,7 +273,7 @@ func (u *user) match(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(u.places.remove(), u.domain.lists.remove()); err != nil {
+	if err := errors.Join(u.places.remove(), u.lists.remove()); err != nil {
 		return err
 	}
 	u.use.copies, err = copies.finish(ctx)

@@ -4,60 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
+	"github.com/tuskvault/tuskvault/controller/internal/ingest/ingesttest"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
-	"github.com/tuskvault/tuskvault/internal/pki"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/repo/repotest"
-	"github.com/tuskvault/tuskvault/internal/rpc"
-	"github.com/tuskvault/tuskvault/internal/seal"
-	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
-
-// stream is a call without a wire.
-type stream[Req, Res any] struct {
-	grpc.ServerStream
-	ctx  context.Context
-	in   chan *Req
-	out  chan *Res
-	done *Res
-}
-
-func newStream[Req, Res any](ctx context.Context) *stream[Req, Res] {
-	return &stream[Req, Res]{ctx: ctx, in: make(chan *Req, 64), out: make(chan *Res, 1024)}
-}
-
-func (s *stream[Req, Res]) Context() context.Context { return s.ctx }
-
-func (s *stream[Req, Res]) Recv() (*Req, error) {
-	select {
-	case m, ok := <-s.in:
-		if !ok {
-			return nil, io.EOF
-		}
-		return m, nil
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
-	}
-}
-
-func (s *stream[Req, Res]) Send(m *Res) error {
-	select {
-	case s.out <- m:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
-}
-
-func (s *stream[Req, Res]) SendAndClose(m *Res) error { s.done = m; return nil }
 
 // host is an instance and its agent.
 type host struct {
@@ -73,146 +29,57 @@ func (w *world) host() *host {
 
 // job is a backup under way.
 type job struct {
-	h      *host
-	id     repo.JobID
-	ref    *tuskvaultv1.AttemptRef
-	tables []repotest.Table
-
-	cancel context.CancelFunc
-	stream *stream[tuskvaultv1.UploadRequest, tuskvaultv1.UploadResponse]
-	ended  chan error
-	asked  uint64
-	sent   int // chunks that were not stored
+	*ingesttest.Upload // once it is open
+	h                  *host
+	id                 repo.JobID
+	fence              repo.Fence
+	tables             []repotest.Table
 	// hold, if set, is called before the parts are sent.
 	hold func()
 }
 
-// begin journals a backup with a live attempt and opens its upload.
+// begin journals a backup with a live attempt.
 func (h *host) begin(tables ...repotest.Table) (*job, error) {
 	w := h.w
 	w.counter++
-	fence := repo.Fence{Epoch: 1, Counter: w.counter}
-	j := &job{h: h, id: repo.NewID(), tables: tables, ended: make(chan error, 1)}
-	j.ref = &tuskvaultv1.AttemptRef{JobId: j.id.String(), Epoch: 1, Counter: w.counter}
+	j := &job{h: h, id: repo.NewID(), fence: repo.Fence{Epoch: 1, Counter: w.counter}, tables: tables}
 	err := w.records.Update(w.t.Context(), catalog.Local, func(tx *catalog.Tx) error {
-		return errors.Join(tx.PutJob(catalog.Job{ID: j.id, Kind: catalog.JobBackup, State: catalog.JobRunning, Instance: h.backups.Instance, Agent: h.agent, Current: fence,
+		return errors.Join(tx.PutJob(catalog.Job{ID: j.id, Kind: catalog.JobBackup, State: catalog.JobRunning, Instance: h.backups.Instance, Agent: h.agent, Current: j.fence,
 			Created: time.Now(), Backup: &catalog.BackupSpec{}}),
-			tx.PutAttempt(catalog.Attempt{Job: j.id, Fence: fence, Agent: h.agent, State: catalog.AttemptRunning, Domain: w.domain.ID(), SealEpoch: w.domain.SealEpoch(), Started: time.Now()}))
+			tx.PutAttempt(catalog.Attempt{Job: j.id, Fence: j.fence, Agent: h.agent, State: catalog.AttemptRunning, Domain: w.domain.ID(), SealEpoch: w.domain.SealEpoch(), Started: time.Now()}))
 	})
 	return j, err
 }
 
-func (j *job) context() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(rpc.WithPeer(j.h.w.t.Context(), pki.Peer{Kind: pki.Agent, Agent: j.h.agent}))
-	return ctx, cancel
-}
-
-func (j *job) open() error {
-	ctx, cancel := j.context()
-	j.cancel = cancel
-	j.stream = newStream[tuskvaultv1.UploadRequest, tuskvaultv1.UploadResponse](ctx)
-	go func() { j.ended <- j.h.w.ingest.Upload(j.stream) }() // close waits for it
-	j.stream.in <- &tuskvaultv1.UploadRequest{Message: &tuskvaultv1.UploadRequest_Begin{Begin: &tuskvaultv1.UploadBegin{Attempt: j.ref}}}
-	_, err := j.next()
+// open opens the job's upload.
+func (j *job) open() (err error) {
+	w := j.h.w
+	j.Upload, err = ingesttest.NewUpload(w.t.Context(), w.ingest, j.h.agent, j.id, j.fence, w.domain.SealEpoch(), j.h.backups.PackFrames)
 	return err
-}
-
-// next gives the next answer that is no credit.
-func (j *job) next() (*tuskvaultv1.UploadResponse, error) {
-	for {
-		select {
-		case m := <-j.stream.out:
-			if m.GetCredit() == nil {
-				return m, nil
-			}
-		case err := <-j.ended:
-			j.ended <- err
-			if err == nil {
-				err = io.EOF
-			}
-			return nil, err
-		}
-	}
-}
-
-// Put asks for a chunk, as a Sink, and sends it if it is missing.
-func (j *job) Put(name seal.Name, frame []byte) error {
-	j.asked++
-	j.stream.in <- &tuskvaultv1.UploadRequest{Message: &tuskvaultv1.UploadRequest_Have{Have: &tuskvaultv1.UploadHave{Sequence: j.asked, Names: name[:]}}}
-	for {
-		m, err := j.next()
-		if err != nil {
-			return err
-		}
-		if m.GetHave() == nil {
-			continue
-		}
-		if m.GetHave().GetMissing()[0]&1 == 0 {
-			return nil
-		}
-		j.sent++
-		hash := seal.HashFrame(frame)
-		j.stream.in <- &tuskvaultv1.UploadRequest{Message: &tuskvaultv1.UploadRequest_Put{Put: &tuskvaultv1.UploadPut{Frames: [][]byte{frame}, FrameHashes: hash[:]}}}
-		// A pack for every few chunks, so that there is something to choose from.
-		if j.sent%j.h.backups.PackFrames == 0 {
-			return j.flush()
-		}
-		return nil
-	}
-}
-
-func (j *job) flush() error {
-	j.stream.in <- &tuskvaultv1.UploadRequest{Message: &tuskvaultv1.UploadRequest_Flush{Flush: &tuskvaultv1.UploadFlush{}}}
-	for {
-		m, err := j.next()
-		if err != nil || m.GetAck().GetFlushed() {
-			return err
-		}
-	}
 }
 
 // Commit sends the parts, as a Sink.
 func (j *job) Commit(references, content []byte) error {
-	if err := j.flush(); err != nil {
+	if err := j.Flush(); err != nil {
 		return err
 	}
 	if j.hold != nil {
 		j.hold()
 	}
-	ctx, cancel := j.context()
-	defer cancel()
-	s := newStream[tuskvaultv1.CommitRequest, tuskvaultv1.CommitResponse](ctx)
-	s.in <- &tuskvaultv1.CommitRequest{Piece: &tuskvaultv1.CommitRequest_Begin{Begin: &tuskvaultv1.CommitBegin{Attempt: j.ref, ReferencesBytes: int64(len(references)),
-		ContentBytes: int64(len(content)), Kind: string(repo.KindLogical), SealEpoch: j.h.w.domain.SealEpoch(), Complete: true}}}
-	s.in <- &tuskvaultv1.CommitRequest{Piece: &tuskvaultv1.CommitRequest_References{References: references}}
-	s.in <- &tuskvaultv1.CommitRequest{Piece: &tuskvaultv1.CommitRequest_Content{Content: content}}
-	close(s.in)
-	return j.h.w.ingest.Commit(s)
+	return j.Upload.Commit(references, content)
 }
 
-// run does all of a backup. The snapshot is among those kept if it exists.
+// run does all of a backup.
 func (j *job) run() error {
 	if err := j.open(); err != nil {
-		return errors.Join(err, j.close())
+		return errors.Join(err, j.Close())
 	}
 	j.h.backups.Sink = j
-	err := errors.Join(j.h.backups.BackupAs(j.id, j.tables...), j.close())
+	err := errors.Join(j.h.backups.BackupAs(j.id, j.tables...), j.Close())
 	if err == nil {
 		err = j.h.w.ingest.EndJob(j.h.w.t.Context(), j.id)
 	}
 	return err
-}
-
-func (j *job) close() error {
-	close(j.stream.in)
-	for {
-		select {
-		case <-j.stream.out:
-		case err := <-j.ended:
-			j.cancel()
-			return err
-		}
-	}
 }
 
 // backup makes a snapshot that is kept.

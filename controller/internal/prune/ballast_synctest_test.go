@@ -30,7 +30,7 @@ func (s *full) Create(ctx context.Context, key string, body blob.Body) error {
 }
 
 func (s *full) Delete(ctx context.Context, key string) error {
-	if i, err := s.Store.Stat(ctx, key); err == nil {
+	if i, err := s.Stat(ctx, key); err == nil {
 		s.left.Add(i.Size)
 	}
 	return s.Store.Delete(ctx, key)

@@ -53,7 +53,7 @@ func history(t *testing.T, seed uint64) {
 			must(t, j.open())
 			h.backups.Sink = giveUp{j} // the agent dies before it commits
 			_ = h.backups.BackupAs(j.id, j.tables...)
-			_ = j.close()
+			_ = j.Close()
 			must(t, w.ingest.EndJob(t.Context(), j.id))
 			j.lose()
 		case what < 7:

@@ -88,7 +88,7 @@ func TestABackupThatWasToldThatSomethingIsStoredKeepsIt(t *testing.T) {
 		}
 		// A later one is told that nothing of it is, and gets packs of its own.
 		other := w.host()
-		if later := other.backup(table("a", "1", 60)); later.sent == 0 {
+		if later := other.backup(table("a", "1", 60)); later.Sent == 0 {
 			t.Error("a condemned chunk was called stored")
 		}
 		time.Sleep(day)
@@ -98,8 +98,8 @@ func TestABackupThatWasToldThatSomethingIsStoredKeepsIt(t *testing.T) {
 		close(goOn)
 		must(t, <-ended)
 		h.keep(j)
-		if j.sent >= 10 {
-			t.Errorf("the first job sent %d chunks: it was to be told that they are stored", j.sent)
+		if j.Sent >= 10 {
+			t.Errorf("the first job sent %d chunks: it was to be told that they are stored", j.Sent)
 		}
 		before := w.packs()
 		if o := w.outcome(w.prune(prune.Spec{})); o.FreedPacks == 0 || o.CopiedBytes == 0 {

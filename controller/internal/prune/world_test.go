@@ -258,7 +258,7 @@ func (w *world) outcome(run catalog.PruneRun) catalog.PruneOutcome {
 // packs gives the packs in the store.
 func (w *world) packs() (out []pack.ID) {
 	w.t.Helper()
-	must(w.t, w.store.Store.List(w.t.Context(), repo.PackPrefix(w.domain.ID()), "", func(i blob.Info) error {
+	must(w.t, w.store.List(w.t.Context(), repo.PackPrefix(w.domain.ID()), "", func(i blob.Info) error {
 		_, id, err := repo.ParsePackObject(i.Key)
 		out = append(out, id)
 		return err
