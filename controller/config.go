@@ -44,6 +44,20 @@ type Config struct {
 	Jobs JobsConfig `koanf:"jobs"`
 	// Scrub says how the store is read in the background.
 	Scrub ScrubConfig `koanf:"scrub"`
+	// Prune says how what no snapshot needs is deleted.
+	Prune PruneConfig `koanf:"prune"`
+}
+
+// PruneConfig says how what no snapshot needs is deleted.
+type PruneConfig struct {
+	// MinAge is how long condemned packs stay at least, for readers outside the controller.
+	MinAge time.Duration `koanf:"min_age"`
+	// RepackBytes is what may be copied in one domain at once so that the rest of packs can go.
+	RepackBytes config.Size `koanf:"repack_bytes"`
+	// Interval is the pause between prunes in the background; 0 turns them off.
+	Interval time.Duration `koanf:"interval"`
+	// Ballast is kept in a store that is a folder, so that a full one can be pruned; 0 keeps none.
+	Ballast config.Size `koanf:"ballast"`
 }
 
 // ScrubConfig says how the store is read in the background.
@@ -93,6 +107,7 @@ func DefaultConfig() Config {
 		Log:    LogConfig{Level: "info", Format: "auto", MaxSize: 100 << 20, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
 		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
 		Scrub:  ScrubConfig{DailyBytes: 32 << 30, Interval: 7 * 24 * time.Hour},
+		Prune:  PruneConfig{MinAge: 24 * time.Hour, RepackBytes: 16 << 30, Interval: 24 * time.Hour, Ballast: 64 << 20},
 	}
 }
 
@@ -119,6 +134,10 @@ func (c *Config) Validate() error {
 	bad(c.Jobs.PerAgent >= 1 && c.Jobs.PerAgent <= 100, "jobs.per_agent: %d is not within 1 and 100", c.Jobs.PerAgent)
 	bad(c.Scrub.DailyBytes >= 0, "scrub.daily_bytes: %d is negative", c.Scrub.DailyBytes)
 	bad(c.Scrub.Interval > 0, "scrub.interval: %s is not positive", c.Scrub.Interval)
+	bad(c.Prune.MinAge >= 0, "prune.min_age: %s is negative", c.Prune.MinAge)
+	bad(c.Prune.RepackBytes >= 0, "prune.repack_bytes: %d is negative", c.Prune.RepackBytes)
+	bad(c.Prune.Interval == 0 || c.Prune.Interval >= time.Minute, "prune.interval: %s is neither 0 nor at least 1m", c.Prune.Interval)
+	bad(c.Prune.Ballast >= 0 && c.Prune.Ballast <= 1<<40, "prune.ballast: %d is not within 0 and 1TiB", c.Prune.Ballast)
 	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
 	return errors.Join(all...)
 }
@@ -130,6 +149,7 @@ func (c *Config) keyFile() string     { return filepath.Join(c.StateDir, "unlock
 func (c *Config) contextFile() string { return filepath.Join(c.StateDir, "admin-context.yaml") }
 func (c *Config) spoolFolder() string { return filepath.Join(c.StateDir, "spool") }
 func (c *Config) checkFolder() string { return filepath.Join(c.StateDir, "check") }
+func (c *Config) pruneFolder() string { return filepath.Join(c.StateDir, "prune") }
 func (c *Config) indexFolder() string { return filepath.Join(c.StateDir, "index") }
 
 // DecisionsFile is the file of a state folder in which init notes what run must know.

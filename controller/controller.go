@@ -22,6 +22,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
+	"github.com/tuskvault/tuskvault/controller/internal/prune"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/check"
@@ -118,6 +119,7 @@ type wired struct {
 	marks      *scrub.Marks
 	checker    *scrub.Checker
 	scrubber   *scrub.Scrubber
+	pruner     *prune.Runner
 	server     *grpc.Server
 }
 
@@ -159,6 +161,9 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	}
 	found.ingest = w.ingest
 	if err := w.watchOver(cat); err != nil {
+		return nil, err
+	}
+	if err := w.prune(cat); err != nil {
 		return nil, err
 	}
 	return w, w.serveOn(cat, issuer, keys)
@@ -205,7 +210,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
+		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner,
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},
@@ -239,7 +244,7 @@ func (w *wired) run(ctx context.Context) error {
 		return err
 	}
 	var failed failure
-	recovered := make(chan struct{})
+	recovered, loaded := make(chan struct{}), make(chan struct{})
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
@@ -259,12 +264,22 @@ func (w *wired) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			if err := errors.Join(w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
+			if err := errors.Join(w.pruner.Load(ctx), w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
 				return err
 			}
+			close(loaded)
 			w.nag(ctx)
 			c.log.Info("serving", logging.Address(listener.Addr().String()), logging.Repository(w.repository.ID()), logging.Epoch(w.meta.Epoch))
 			return rpc.Serve(ctx, w.server, listener, c.config.Grace)
+		}},
+		// It uses the ingest, and stops before that.
+		{func(ctx context.Context) error {
+			select {
+			case <-loaded:
+			case <-ctx.Done():
+				return nil
+			}
+			return w.pruner.Run(ctx)
 		}},
 	}
 	stop := startLayers(ctx, layers, &failed)

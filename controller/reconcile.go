@@ -37,6 +37,9 @@ type reconciler struct {
 	catalog    *catalog.Catalog
 	// all makes it read every object; else only those that the catalog does not know.
 	all bool
+	// beside tells that jobs run: the snapshot of one that has not ended is the job
+	// manager's to record.
+	beside bool
 }
 
 // reconciled tells what a reconciliation found.
@@ -108,12 +111,22 @@ func (r *reconciler) known(ctx context.Context, instance repo.InstanceID, id rep
 	err = r.catalog.View(ctx, func(tx *catalog.Tx) error {
 		s, err := tx.Snapshot(id)
 		known = err == nil && s.Instance == instance
-		if errors.Is(err, errs.NotFound) {
-			return nil
+		if err == nil || !errors.Is(err, errs.NotFound) || !r.beside {
+			return orNotFound(err)
 		}
-		return err
+		j, err := tx.Job(id)
+		known = err == nil && !j.State.Terminal()
+		return orNotFound(err)
 	})
 	return known, err
+}
+
+// orNotFound takes nothing for an error but what is more than a record that is not there.
+func orNotFound(err error) error {
+	if errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // take reads some objects and records those that are snapshots.

@@ -87,6 +87,9 @@ func (a *app) healthText(p *print.Printer, h *tuskvaultv1.RepositoryHealth) stri
 		scrub += fmt.Sprintf(", %s packs (%s) of a round read", print.Count(h.GetScrubPacks()), print.Size(h.GetScrubBytes()))
 	}
 	text := check + "; " + scrub
+	if n := h.GetCondemnedBytes(); n > 0 {
+		text += fmt.Sprintf("; %s condemned %s ago wait to be deleted", print.Size(n), print.Ago(h.GetCondemnedTime(), a.now()))
+	}
 	if n := h.GetDamagedPacks(); n > 0 {
 		return p.Paint(print.Red, fmt.Sprintf("%s; %s damaged packs", text, print.Count(n)))
 	}

@@ -52,6 +52,8 @@ type domain struct {
 	lost    *sorter // chunks of which no copy is whole: name 32, finding 4
 	wanted  *sorter // frames whose kind and plain length a list tells: see wantedSize
 	lists   chunkLists
+	// vanished tells that something of it was deleted while it was being read.
+	vanished bool
 }
 
 // packState is what is known of a pack.
@@ -116,33 +118,15 @@ func (d *domain) run(ctx context.Context, needs *reader) (err error) {
 	if err := d.open(ctx); err != nil {
 		return err
 	}
-	d.bad = newSorter(d.dir, "bad", placeSize)
-	d.lost = newSorter(d.dir, "lost", nameSize+4)
-	d.wanted = newSorter(d.dir, "wanted", wantedSize)
 	defer func() {
 		if err == nil {
 			err = errors.Join(d.places.remove(), d.indexed.remove(), d.lists.remove())
 		}
 	}()
-	if err := d.list(ctx); err != nil {
+	if err := d.takeClaims(ctx, needs); err != nil {
 		return err
 	}
-	d.phase(PhaseIndex)
-	if err := d.scanIndexes(ctx); err != nil {
-		return err
-	}
-	d.phase(PhasePacks)
-	if err := d.readDirectories(ctx); err != nil {
-		return err
-	}
-	if err := d.compareIndexes(ctx); err != nil {
-		return err
-	}
-	d.phase(PhaseChunks)
-	if err := d.takeLists(ctx, needs); err != nil {
-		return err
-	}
-	if err := d.checkChunks(ctx); err != nil {
+	if err := d.structure(ctx); err != nil {
 		return err
 	}
 	d.phase(PhaseFrames)
@@ -265,13 +249,13 @@ func readPlace(b []byte) place {
 	return place{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])}
 }
 
-// takeLists reads from needs, which is in the order of domains, what snapshots
-// of this domain name.
-func (d *domain) takeLists(ctx context.Context, needs *reader) error {
+// takeClaims takes in, from needs, which is in the order of domains, the lists
+// that snapshots of this domain name.
+func (d *domain) takeClaims(ctx context.Context, needs *reader) error {
 	for needs.head != nil {
 		switch c := bytes.Compare(needs.head[:16], d.id[:]); {
 		case c > 0:
-			return d.readLists(ctx)
+			return nil
 		case c == 0:
 			if err := d.lists.take(needs.head[16:]); err != nil {
 				return err
@@ -281,5 +265,5 @@ func (d *domain) takeLists(ctx context.Context, needs *reader) error {
 			return err
 		}
 	}
-	return d.readLists(ctx)
+	return nil
 }

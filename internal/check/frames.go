@@ -3,11 +3,14 @@ package check
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -185,6 +188,13 @@ func (d *domain) packRead(ctx context.Context, r *packRead) error {
 		if err := d.lostPack(ctx, r.number, r.err); err != nil {
 			return err
 		}
+		if d.packs[r.number].finding == packGone {
+			if pruned, err := d.pruned(ctx, r.number); err != nil || pruned {
+				return err
+			}
+			d.packs[r.number].finding = int32(d.add(Finding{Object: d.packKey(r.number), Problem: Missing, Detail: "it was there when its directory was read"}))
+			d.badPack(d.packs[r.number].id)
+		}
 		return d.loseAll(ctx, r.number)
 	}
 	for _, b := range r.bad {
@@ -205,6 +215,20 @@ func (d *domain) packRead(ctx context.Context, r *packRead) error {
 		d.note.passed(d.id, d.packs[r.number].id, len(r.bad)+len(r.lies) > 0)
 	}
 	return nil
+}
+
+// pruned tells whether a pack that is gone was deleted in order: the index file
+// that named it goes first. Whatever was still needed of it was copied before.
+func (d *domain) pruned(ctx context.Context, number uint32) (bool, error) {
+	covered := d.packs[number].covered
+	if covered == 0 {
+		return true, nil // of a job under way, or nobody's
+	}
+	_, err := d.store.Stat(ctx, repo.IndexObject(d.id, d.indexes[covered-1].id))
+	if errors.Is(err, errs.NotFound) {
+		return true, nil
+	}
+	return false, d.fatal(ctx, err)
 }
 
 // loseAll notes that every frame of a pack is bad: its directory was good a while

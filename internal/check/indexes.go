@@ -25,6 +25,7 @@ func (d *domain) scanIndexes(ctx context.Context) (err error) {
 		}
 		f.bad = true
 		if d.gone(ctx, key, err) {
+			d.vanished = true
 			continue
 		}
 		if err := d.failed(ctx, key, err); err != nil {

@@ -37,6 +37,9 @@ type chunkLists struct {
 	lost   map[uint32]int // list -> finding
 	good   []uint64       // bitmap
 	needed *sorted        // entries of all lists, by name
+	// namesOnly makes needed records of nothing but names, those of the lists among
+	// them: who asks what is needed does not ask by whom.
+	namesOnly bool
 }
 
 func (l *chunkLists) take(claim []byte) error {
@@ -72,7 +75,11 @@ func (d *domain) readLists(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = places.remove() }() // the folder goes with the check
-	needed := newSorter(d.dir, "needed", neededSize)
+	size := neededSize
+	if l.namesOnly {
+		size = nameSize
+	}
+	needed := newSorter(d.dir, "needed", size)
 	var batch []listPlace
 	flush := func() error {
 		err := d.readListBatch(ctx, batch, needed)
@@ -187,6 +194,7 @@ func (d *domain) takeList(ctx context.Context, p *listPlace, needed *sorter) err
 	ref := l.claim(p.list)
 	entries, err := d.openList(p, ref)
 	if errors.Is(err, errs.NotFound) || errors.Is(err, errs.Corrupt) || errors.Is(err, errs.Unsupported) || err != nil && d.fatal(ctx, err) == nil {
+		d.vanished = d.vanished || d.gone(ctx, d.packKey(p.pack), err)
 		finding, err := d.badPlace(p.pack, p.offset, ref.Name[:], reason(err))
 		l.lost[p.list] = finding
 		return err
@@ -200,12 +208,28 @@ func (d *domain) takeList(ctx context.Context, p *listPlace, needed *sorter) err
 	}
 	l.setGood(p.list)
 	delete(l.lost, p.list)
+	if l.namesOnly {
+		return addNames(needed, ref.Name, entries)
+	}
 	for i, e := range entries {
 		b := append(make([]byte, 0, neededSize), e.Name[:]...)
 		b = append(b, byte(e.Kind))
 		b = binary.BigEndian.AppendUint32(b, e.Length)
 		b = binary.BigEndian.AppendUint32(b, p.list)
 		if err := needed.add(binary.BigEndian.AppendUint16(b, uint16(i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addNames adds the names of a list and of what it lists.
+func addNames(needed *sorter, list seal.Name, entries []repo.ListEntry) error {
+	if err := needed.add(list[:]); err != nil {
+		return err
+	}
+	for i := range entries {
+		if err := needed.add(entries[i].Name[:]); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ func (c *checker) count(info blob.Info) {
 func known(key string) string {
 	kind := kindOf(key)
 	switch kind {
-	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog":
+	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog", "ballast":
 		return kind
 	}
 	return "unknown"
@@ -92,6 +92,9 @@ func (l *listing) take(key string, domains map[seal.DomainID]*domainRecord) (err
 		return err
 	case "catalog":
 		_, _, err = repo.ParseCatalogObject(key)
+		return err
+	case "ballast":
+		_, err = repo.ParseBallastObject(key)
 		return err
 	case "domains":
 		if domain, _, err = repo.ParseDomainObject(key); err == nil {

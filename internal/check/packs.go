@@ -16,6 +16,17 @@ import (
 // readDirectories reads what every pack says about itself, a few at once.
 func (d *domain) readDirectories(ctx context.Context) (err error) {
 	frames := newSorter(d.dir, "places", placeSize)
+	err = d.eachDirectory(ctx, func(n uint32, dir *pack.Directory, err error) error { return d.directoryRead(ctx, n, dir, err, frames) })
+	if err != nil {
+		return err
+	}
+	d.places, err = frames.finish(ctx)
+	return err
+}
+
+// eachDirectory reads the directory of every pack and calls fn with each, or
+// with what is wrong with it, in the order of the packs.
+func (d *domain) eachDirectory(ctx context.Context, fn func(n uint32, dir *pack.Directory, err error) error) error {
 	for first := 0; first < len(d.packs); first += readers {
 		batch := min(readers, len(d.packs)-first)
 		dirs, failed := make([]*pack.Directory, batch), make([]error, batch)
@@ -28,14 +39,13 @@ func (d *domain) readDirectories(ctx context.Context) (err error) {
 		}
 		_ = group.Wait() // each error is in failed
 		for i := range batch {
-			if err := d.directoryRead(ctx, uint32(first+i), dirs[i], failed[i], frames); err != nil {
+			if err := fn(uint32(first+i), dirs[i], failed[i]); err != nil {
 				return err
 			}
 		}
 		d.tell(func(p *Progress) { p.PacksChecked += int64(batch) })
 	}
-	d.places, err = frames.finish(ctx)
-	return err
+	return nil
 }
 
 // directory reads and authenticates one directory.
@@ -56,20 +66,28 @@ func (d *domain) directory(ctx context.Context, n uint32) (*pack.Directory, erro
 // directoryRead takes in what was read of one pack.
 func (d *domain) directoryRead(ctx context.Context, n uint32, dir *pack.Directory, err error, frames *sorter) error {
 	d.report.PacksChecked++
-	key := d.packKey(n)
 	if err != nil {
 		return d.lostPack(ctx, n, err)
 	}
+	if err := d.addFrames(n, dir, frames); err != nil {
+		return err
+	}
+	d.count.Frames += int64(len(dir.Entries))
+	d.report.ChunksChecked += int64(len(dir.Entries))
+	return d.wantEpoch(ctx, dir.Epoch, d.packKey(n))
+}
+
+// addFrames adds the places of a pack's frames.
+func (d *domain) addFrames(n uint32, dir *pack.Directory, frames *sorter) error {
+	record := make([]byte, 0, placeSize)
 	for _, e := range dir.Entries {
-		record := append(make([]byte, 0, placeSize), e.Name[:]...)
+		record = append(record[:0], e.Name[:]...)
 		if err := frames.add((place{n, uint32(e.Offset), e.Length}).append(record)); err != nil {
 			return err
 		}
 		d.count.FrameBytes += int64(e.Length)
 	}
-	d.count.Frames += int64(len(dir.Entries))
-	d.report.ChunksChecked += int64(len(dir.Entries))
-	return d.wantEpoch(ctx, dir.Epoch, key)
+	return nil
 }
 
 // lostPack makes a finding of a pack whose directory cannot be relied on. One
@@ -77,7 +95,7 @@ func (d *domain) directoryRead(ctx context.Context, n uint32, dir *pack.Director
 func (d *domain) lostPack(ctx context.Context, n uint32, err error) error {
 	key := d.packKey(n)
 	if d.gone(ctx, key, err) {
-		d.packs[n].finding = packGone
+		d.packs[n].finding, d.vanished = packGone, true
 		return nil
 	}
 	if fatal := d.fatal(ctx, err); fatal != nil {

@@ -108,7 +108,7 @@ func TestWhatHasRottedIsFoundDroppedAndIndexedAgain(t *testing.T) {
 	if diff := cmp.Diff([]string{bad.Path}, index.DamagedFiles(err)); diff != "" || !errors.Is(err, errs.Corrupt) {
 		t.Fatalf("%v %s", err, diff)
 	}
-	if err := s.Drop(index.DamagedFiles(err)); err != nil {
+	if err := s.DropFiles(index.DamagedFiles(err)); err != nil {
 		t.Fatal(err)
 	}
 	if has, err := s.HasPack(packID(0)); has || err != nil || len(files(t, dir)) != 1 {

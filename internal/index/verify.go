@@ -14,7 +14,7 @@ import (
 
 // Verify reads every file of the Set once more and compares it with its id:
 // about half a second for a GB. Lookups and writers go on meanwhile. The error
-// joins a *FileError for each file that is damaged, see DamagedFiles and Drop.
+// joins a *FileError for each file that is damaged, see DamagedFiles and DropFiles.
 //
 // Until it has run, a file in which a disk has changed bytes since it was written
 // may call a chunk missing that is stored, which is then stored twice, or give a
@@ -47,13 +47,13 @@ func (s *Set) has(f *file) bool {
 	return slices.Contains(s.files, f)
 }
 
-// Drop takes files, by path, out of the Set and deletes them: their packs are no
+// DropFiles takes files, by path, out of the Set and deletes them: their packs are no
 // longer covered, and the caller indexes them again. Paths of other files are
 // passed over.
 //
 // Steps: lookups stop using the files; they are deleted; the folder is synced. A
 // crash leaves some of them, which Verify finds again.
-func (s *Set) Drop(paths []string) error {
+func (s *Set) DropFiles(paths []string) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	files, err := s.current()

@@ -32,6 +32,8 @@ const (
 	SnapshotsPrefix = "snapshots/"
 	// CatalogPrefix holds the catalog log.
 	CatalogPrefix = "catalog/"
+	// BallastPrefix holds random bytes that go first when the store is full.
+	BallastPrefix = "ballast/"
 )
 
 // The ends of keys of the catalog log.
@@ -91,6 +93,19 @@ func LogObject(number uint64) string { return CatalogPrefix + digits(number) + l
 // FullObject is the key of the full record that holds the catalog as it was
 // after the log record of the same number.
 func FullObject(number uint64) string { return CatalogPrefix + digits(number) + fullSuffix }
+
+// BallastObject is the key of a piece of ballast.
+func BallastObject(n uint64) string { return BallastPrefix + digits(n) }
+
+// ParseBallastObject takes the key of a piece of ballast apart.
+func ParseBallastObject(key string) (uint64, error) {
+	text, ok := strings.CutPrefix(key, BallastPrefix)
+	n, digits := fromDigits(text)
+	if !ok || !digits {
+		return 0, notAKey(key, "a piece of ballast")
+	}
+	return n, nil
+}
 
 // ParsePackObject takes the key of a pack apart.
 func ParsePackObject(key string) (seal.DomainID, pack.ID, error) {

@@ -26,7 +26,7 @@ import (
 func call(ctx context.Context, conn *grpc.ClientConn, method string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if !strings.HasSuffix(method, "/Session") && !strings.HasSuffix(method, "/Watch") && !strings.HasSuffix(method, "/WatchJob") && !strings.HasSuffix(method, "/WatchCheck") &&
+	if !strings.HasSuffix(method, "/Session") && !strings.HasSuffix(method, "/Watch") && !strings.HasSuffix(method, "/WatchJob") && !strings.HasSuffix(method, "/WatchCheck") && !strings.HasSuffix(method, "/WatchPrune") &&
 		!strings.Contains(method, "ChunkService") && !strings.Contains(method, "ExportService") {
 		return conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{})
 	}

@@ -81,6 +81,10 @@ var methods = map[string]callers{
 	tuskvaultv1.RepositoryService_GetCheck_FullMethodName:           viewers,
 	tuskvaultv1.RepositoryService_CancelCheck_FullMethodName:        operators,
 	tuskvaultv1.RepositoryService_GetRepositoryStats_FullMethodName: viewers,
+	tuskvaultv1.RepositoryService_PruneRepository_FullMethodName:    admins,
+	tuskvaultv1.RepositoryService_WatchPrune_FullMethodName:         viewers,
+	tuskvaultv1.RepositoryService_GetPrune_FullMethodName:           viewers,
+	tuskvaultv1.RepositoryService_CancelPrune_FullMethodName:        admins,
 
 	tuskvaultv1.DeletionService_GetDeletion_FullMethodName:    viewers,
 	tuskvaultv1.DeletionService_ResumeDeletion_FullMethodName: admins,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc"
 
@@ -228,5 +229,10 @@ func (s *statusService) health(ctx context.Context) (*tuskvaultv1.RepositoryHeal
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	prunes, err := s.deps.Prunes.Health(ctx)
+	out.CondemnedBytes, out.CondemnedTime, out.PruneProblem = prunes.Bytes, toTime(prunes.Since), strings.ToValidUTF8(prunes.Problem, "?")
 	return out, err
 }

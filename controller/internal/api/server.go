@@ -97,7 +97,9 @@ type Deps struct {
 	Conns     *Connections
 	Events    *event.Log
 	// Checks runs checks of the repository, Measure counts what is in its store.
-	Checks  Checks
+	Checks Checks
+	// Prunes runs prunes of the repository.
+	Prunes  Prunes
 	Measure func(ctx context.Context) (*check.Measured, error)
 	// Level changes the level of the controller's log.
 	Level Leveler

@@ -204,6 +204,9 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		add(failure, "tuskctl snapshot show "+n.drill.Snapshot.Short(), "%s; the newest is of snapshot %s on %s: %s",
 			plural(n.drills, "snapshot did not pass its last drill", "snapshots did not pass their last drill"), n.drill.Snapshot.Short(), n.drill.AgentName, n.drill.Verdict)
 	}
+	if problem := n.health.GetPruneProblem(); problem != "" {
+		add(warning, "tuskctl repo prune --last; what each problem means: docs/OPERATIONS.md, Pruning", "a prune cannot go on: %s", problem)
+	}
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))
 	}

@@ -25,7 +25,9 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
+	"github.com/tuskvault/tuskvault/controller/internal/prune"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
@@ -55,6 +57,7 @@ type world struct {
 	jobs       *fakeJobs
 	conns      *api.Connections
 	checks     *scrub.Checker
+	prunes     *prune.Runner
 	listener   *bufconn.Listener
 	level      *fakeLevel
 	events     *event.Log
@@ -119,11 +122,13 @@ func newWorld(t *testing.T) *world {
 
 	w.checks = scrub.NewChecker(scrub.Deps{Repository: w.repository, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog),
 		Marks: scrub.NewMarks(w.catalog, noIngest{}, w.events, log), Events: w.events, Trail: w.trail, Dir: filepath.Join(t.TempDir(), "check"), Log: log})
+	w.prunes = prune.NewRunner(prune.Deps{Repository: w.repository, Catalog: w.catalog, Chunks: noIngest{}, Trail: w.trail, Adopt: func(context.Context) error { return nil },
+		Clear: func(context.Context, seal.DomainID, ...pack.ID) error { return nil }, Dir: filepath.Join(t.TempDir(), "prune"), Epoch: 1, Log: log}, prune.Options{MinAge: time.Hour, Budget: 1 << 30})
 	config, err := pki.ServerTLS(w.issuer.Root(), pki.NewServerCertificate(w.issuer, pki.LeafLife).Certificate)
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks,
+		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks, Prunes: w.prunes,
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())
 		},
@@ -137,6 +142,7 @@ func newWorld(t *testing.T) *world {
 	running.Go(func() { check(t, "sweep", authorizer.RunSweep(ctx)) })
 	running.Go(func() { check(t, "audit", w.trail.Run(ctx)) })
 	running.Go(func() { check(t, "checks", w.checks.Run(ctx)) })
+	running.Go(func() { check(t, "prunes", w.prunes.Run(ctx)) })
 	t.Cleanup(func() {
 		stop()
 		server.Stop()
@@ -150,6 +156,21 @@ type noIngest struct{}
 
 func (noIngest) Distrust(...repocheck.BadPack)   {}
 func (noIngest) Trust(seal.DomainID, ...pack.ID) {}
+
+// What a prune asks for.
+func (noIngest) Condemn(seal.DomainID, []pack.ID) func([]repo.JobID) { return func([]repo.JobID) {} }
+func (noIngest) Pardon(seal.DomainID, []pack.ID)                     {}
+func (noIngest) CopyFrames(context.Context, ingest.Copying) (int64, error) {
+	return 0, errs.Unsupported
+}
+func (noIngest) ReplaceIndexes(context.Context, seal.DomainID, []pack.ID, func(context.Context, pack.ID) (bool, error)) error {
+	return errs.Unsupported
+}
+func (noIngest) DropPacks(context.Context, seal.DomainID, []pack.ID) error { return errs.Unsupported }
+func (noIngest) HasPack(context.Context, seal.DomainID, pack.ID) (bool, error) {
+	return true, nil
+}
+func (noIngest) Damaged(seal.DomainID, pack.ID, int64) bool { return false }
 
 func check(t *testing.T, what string, err error) {
 	if err != nil {

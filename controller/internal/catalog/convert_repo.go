@@ -64,6 +64,14 @@ func fromSnapshot(d *decoder, s *catalogpb.Snapshot) Snapshot {
 	}
 }
 
+func toPruneNeed(n PruneNeed) *catalogpb.PruneNeed {
+	return &catalogpb.PruneNeed{Domain: opaque(n.Domain), Since: stamp(n.Since), Snapshots: n.Snapshots, Bytes: n.Bytes}
+}
+
+func fromPruneNeed(d *decoder, n *catalogpb.PruneNeed) PruneNeed {
+	return PruneNeed{Domain: d.domain("domain", n.GetDomain()), Since: moment(n.GetSince()), Snapshots: n.GetSnapshots(), Bytes: n.GetBytes()}
+}
+
 func toPack(p Pack) *catalogpb.Pack {
 	return &catalogpb.Pack{Id: opaque(p.ID), Job: opaque(p.Job), Fence: toFence(p.Fence), Instance: opaque(p.Instance), Domain: opaque(p.Domain),
 		State: catalogpb.PackState(p.State), Size: p.Size, Frames: p.Frames, Created: stamp(p.Created)}

@@ -51,7 +51,7 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 	token.ID = catalog.TokenID(fmt.Sprintf("%012x", n))
 	job, restore, drilling := filled[catalog.Job](t), filled[catalog.Job](t), filled[catalog.Job](t)
 	job.Restore, job.Drill, restore.Backup, restore.Drill, drilling.Backup, drilling.Restore = nil, nil, nil, nil, nil, nil
-	attempt, snapshot, drill, pause := filled[catalog.Attempt](t), filled[catalog.Snapshot](t), filled[catalog.Drill](t), filled[catalog.Pause](t)
+	attempt, snapshot, drill, pause, prune := filled[catalog.Attempt](t), filled[catalog.Snapshot](t), filled[catalog.Drill](t), filled[catalog.Pause](t), filled[catalog.Prune](t)
 	for range 2 {
 		update(t, c, func(tx *catalog.Tx) error {
 			cluster, operator := filled[catalog.Cluster](t), filled[catalog.Operator](t)
@@ -74,6 +74,9 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutDrill(drill, filled[catalog.DrillReport](t)) },
 				func() error { _, err := tx.Pause(pause); return err },
 				func() error { return tx.PutKey(filled[catalog.Key](t)) },
+				func() error { return tx.PutPruneNeed(snapshot.Domain, filled[catalog.PruneNeed](t)) },
+				func() error { return tx.PutPrune(prune) },
+				func() error { return tx.Condemn(prune.ID, []catalog.PackID{{1}, {2}}) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -119,6 +119,17 @@ type Snapshot struct {
 	Incarnation      uint32
 }
 
+// PruneNeed says that something of a domain was purged since its last prune.
+type PruneNeed struct {
+	// Domain it is about.
+	Domain seal.DomainID
+	// Since is when the first of it was purged.
+	Since time.Time
+	// Snapshots were purged since then, for which Bytes had to be stored.
+	Snapshots int64
+	Bytes     int64
+}
+
 // PackState is how far a pack is.
 type PackState int
 

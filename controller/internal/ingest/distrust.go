@@ -6,6 +6,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/index"
 	"github.com/tuskvault/tuskvault/internal/pack"
+	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
@@ -27,6 +28,9 @@ type distrusted struct {
 	packs map[pack.ID]check.BadPack
 	whole int               // packs of which nothing counts
 	names map[seal.Name]int // chunks with a bad frame, by the number of those
+	// condemned packs are whole and will be deleted: see prune.go. They are apart from
+	// what is damaged, since nothing that a scrub finds may take them back.
+	condemned map[pack.ID]*sentence
 }
 
 // Distrust takes in that something in packs is damaged. What it said of the same
@@ -50,11 +54,7 @@ func (s *Server) Trust(domain seal.DomainID, packs ...pack.ID) {
 }
 
 func (d *distrust) addLocked(b check.BadPack) {
-	of := d.domains[b.Domain]
-	if of == nil {
-		of = &distrusted{packs: map[pack.ID]check.BadPack{}, names: map[seal.Name]int{}}
-		d.domains[b.Domain] = of
-	}
+	of := d.ofLocked(b.Domain)
 	of.packs[b.Pack] = b
 	if b.Whole {
 		of.whole++
@@ -63,6 +63,15 @@ func (d *distrust) addLocked(b check.BadPack) {
 	for _, f := range b.Frames {
 		of.names[f.Name]++
 	}
+}
+
+func (d *distrust) ofLocked(domain seal.DomainID) *distrusted {
+	of := d.domains[domain]
+	if of == nil {
+		of = &distrusted{packs: map[pack.ID]check.BadPack{}, names: map[seal.Name]int{}, condemned: map[pack.ID]*sentence{}}
+		d.domains[domain] = of
+	}
+	return of
 }
 
 func (d *distrust) removeLocked(domain seal.DomainID, id pack.ID) {
@@ -92,11 +101,13 @@ func (d *distrust) touches(domain seal.DomainID, name seal.Name) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	of := d.domains[domain]
-	return of != nil && (of.whole > 0 || of.names[name] > 0)
+	return of != nil && (of.whole > 0 || of.names[name] > 0 || len(of.condemned) > 0)
 }
 
 // trusted puts the places that may be relied on first and gives their number.
-func (d *distrust) trusted(domain seal.DomainID, places []index.Location) int {
+// claims is the job for which a snapshot is being made, if any: condemned packs
+// count for the jobs that their prune waits for.
+func (d *distrust) trusted(domain seal.DomainID, places []index.Location, claims repo.JobID) int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	of := d.domains[domain]
@@ -106,7 +117,7 @@ func (d *distrust) trusted(domain seal.DomainID, places []index.Location) int {
 	var bad []index.Location
 	good := 0
 	for _, l := range places {
-		if of.bad(l) {
+		if of.bad(l) || of.condemned[l.Pack].bars(claims) {
 			bad = append(bad, l)
 			continue
 		}

@@ -104,11 +104,13 @@ type view struct {
 	job      *jobState // nil for restores
 	instance repo.InstanceID
 	shared   bool
-	scratch  []index.Location
+	// claims is set while the job's snapshot is being committed.
+	claims  repo.JobID
+	scratch []index.Location
 }
 
 // has tells whether the chunk is durable and findable for this attempt, in a
-// place that is not known to be damaged. Names are compared by their first 16
+// place that is not known to be damaged and will not be deleted. Names are compared by their first 16
 // bytes in index files: two chunks of a domain that agree in these do not occur
 // by chance, and an agent that makes them deceives only its own instance.
 func (v *view) has(ctx context.Context, name seal.Name) (bool, error) {
@@ -124,7 +126,7 @@ func (v *view) has(ctx context.Context, name seal.Name) (bool, error) {
 	if v.scratch, err = v.dom.set.Lookup(v.scratch[:0], name); err != nil {
 		return false, err
 	}
-	good := v.s.distrust.trusted(v.dom.id, v.scratch)
+	good := v.s.distrust.trusted(v.dom.id, v.scratch, v.claims)
 	if !v.shared {
 		return good > 0, nil
 	}
@@ -150,7 +152,7 @@ func (v *view) find(ctx context.Context, dst []index.Location, name seal.Name) (
 	if err != nil {
 		return dst, err
 	}
-	good := v.s.distrust.trusted(v.dom.id, dst)
+	good := v.s.distrust.trusted(v.dom.id, dst, v.claims)
 	if !v.shared {
 		return dst, nil
 	}

@@ -119,11 +119,29 @@ func (f *fresh) forget(lost map[pack.ID]error) {
 
 // addIndex makes an index file durable in the store and takes it into the
 // domain's Set.
-func (s *Server) addIndex(ctx context.Context, d *domain, b *index.Builder) (err error) {
+func (s *Server) addIndex(ctx context.Context, d *domain, b *index.Builder) error {
 	if err := d.indexing.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
 	defer d.indexing.Release(1)
+	err := s.storeIndex(ctx, d, b, func(file *os.File, id index.FileID) error {
+		_, err := d.set.AddFile(ctx, file, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return d.set.Merge(ctx)
+}
+
+// putIndex makes an index file durable in the store alone.
+func (s *Server) putIndex(ctx context.Context, d *domain, b *index.Builder) (id index.FileID, err error) {
+	err = s.storeIndex(ctx, d, b, func(_ *os.File, made index.FileID) error { id = made; return nil })
+	return id, err
+}
+
+// storeIndex makes an index file durable in the store and calls then with it.
+func (s *Server) storeIndex(ctx context.Context, d *domain, b *index.Builder, then func(*os.File, index.FileID) error) (err error) {
 	file, err := os.CreateTemp(s.o.SpoolDir, "index-*.spool")
 	if err != nil {
 		return fmt.Errorf("write index file: %w", err)
@@ -144,10 +162,7 @@ func (s *Server) addIndex(ctx context.Context, d *domain, b *index.Builder) (err
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read index file: %w", err)
 	}
-	if _, err := d.set.AddFile(ctx, file, id); err != nil {
-		return err
-	}
-	return d.set.Merge(ctx)
+	return then(file, id)
 }
 
 // createSmall puts an object whose key is the hash of its content: one that

@@ -68,7 +68,7 @@ func (c *commit) verifyLists(ctx context.Context, refs *repo.References) error {
 			break
 		}
 		group.Go(func() error {
-			v := &view{s: c.s, dom: c.dom, job: c.job, instance: c.grant.Instance, shared: c.grant.Shared}
+			v := &view{s: c.s, dom: c.dom, job: c.job, instance: c.grant.Instance, shared: c.grant.Shared, claims: c.grant.Job}
 			if err := v.verifyList(ctx, ref); err != nil {
 				return fmt.Errorf("list %d: %w", i, err)
 			}
@@ -101,12 +101,12 @@ func (v *view) verifyList(ctx context.Context, ref repo.ListRef) error {
 }
 
 // absent says why a chunk that a manifest names does not count. One that was
-// found damaged since the agent asked for it is worth another attempt, which
-// sends it again.
+// found damaged since the agent asked for it, or condemned by a prune, is worth
+// another attempt, which sends it again.
 func (v *view) absent(name seal.Name) error {
 	if v.s.distrust.touches(v.dom.id, name) {
 		if there, err := v.dom.set.Has(name); there || err != nil {
-			return fmt.Errorf("was found damaged in the store, and must be sent again: %w", errors.Join(errs.Unavailable, err))
+			return fmt.Errorf("does not count as stored any more, and must be sent again: %w", errors.Join(errs.Unavailable, err))
 		}
 	}
 	return fmt.Errorf("is not among what this instance has uploaded: %w", errs.Denied)

@@ -277,6 +277,9 @@ func (s *Server) rebuild(ctx context.Context, d *domain, set *index.Set) error {
 			s.o.Logger.Error("index file in the store is damaged", zap.String("object", info.Key), zap.Error(err))
 			return nil
 		}
+		if errors.Is(err, errs.NotFound) {
+			return nil // a prune has put another in its place since it was listed
+		}
 		return err
 	})
 	if err != nil {
@@ -316,6 +319,9 @@ func (s *Server) addUncovered(ctx context.Context, d *domain, set *index.Set) (p
 		if errors.Is(err, errs.Corrupt) {
 			s.o.Logger.Error("pack is damaged", zap.String("object", info.Key), zap.Error(err))
 			return nil
+		}
+		if errors.Is(err, errs.NotFound) {
+			return nil // pruned since it was listed
 		}
 		if err != nil {
 			return err

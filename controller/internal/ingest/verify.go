@@ -57,7 +57,7 @@ func (s *Server) verifyIndex(ctx context.Context, d *domain) error {
 	}
 	defer d.indexing.Release(1)
 	complete := filepath.Join(s.o.IndexDir, d.id.String(), completeFile)
-	if err := errors.Join(removeIfThere(complete), d.set.Drop(damaged)); err != nil {
+	if err := errors.Join(removeIfThere(complete), d.set.DropFiles(damaged)); err != nil {
 		return err
 	}
 	packs, err := s.addUncovered(ctx, d, d.set)

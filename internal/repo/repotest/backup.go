@@ -33,9 +33,20 @@ type Backups struct {
 	ChunkRows int
 	// LogNumber goes into commit records.
 	LogNumber uint64
+	// Sink takes chunks and parts instead of the store, if it is set: what stands
+	// between an agent and a store is under test then.
+	Sink Sink
 
 	counter uint64
 	stored  map[seal.Name]bool
+}
+
+// Sink takes what an agent sends. After its first error it is not asked again.
+type Sink interface {
+	// Put takes a sealed chunk, which may be stored already.
+	Put(name seal.Name, frame []byte) error
+	// Commit takes the sealed parts of the snapshot.
+	Commit(references, content []byte) error
 }
 
 // NewBackups makes one for a new instance.
@@ -56,6 +67,7 @@ type backup struct {
 	*Backups
 	job    repo.JobID
 	fence  repo.Fence
+	err    error // of Sink
 	sealer *seal.Sealer
 	namer  *seal.Namer
 	writer *pack.Writer
@@ -67,16 +79,26 @@ type backup struct {
 // must follow one another.
 func (b *Backups) Backup(tables ...Table) repo.JobID {
 	b.t.Helper()
+	job := repo.NewID()
+	if err := b.BackupAs(job, tables...); err != nil {
+		b.t.Fatal(err)
+	}
+	return job
+}
+
+// BackupAs makes a snapshot under a job's id. It fails only as Sink does.
+func (b *Backups) BackupAs(job repo.JobID, tables ...Table) error {
+	b.t.Helper()
 	b.counter++
 	epoch := b.domain.SealEpoch()
 	keys := b.domain.Keys()
-	w := &backup{Backups: b, job: repo.NewID(), fence: repo.Fence{Epoch: b.Epoch, Counter: b.counter},
+	w := &backup{Backups: b, job: job, fence: repo.Fence{Epoch: b.Epoch, Counter: b.counter},
 		sealer: seal.NewSealer(b.domain.ID(), epoch, keys.Seal(epoch), keys.Refs()), namer: seal.NewNamer(keys.Name()), index: index.NewBuilder(b.domain.ID())}
 	content, refs := w.content(tables)
 	w.closePack()
 	w.putIndex()
 	w.commit(content, refs)
-	return w.job
+	return w.err
 }
 
 func (w *backup) must(err error) {
@@ -96,6 +118,13 @@ func (w *backup) put(kind seal.Kind, plain []byte) seal.Name {
 	w.stored[name] = true
 	frame, err := w.sealer.Seal(nil, kind, name, plain)
 	w.must(err)
+	if w.Sink != nil {
+		delete(w.stored, name) // what is stored, whoever is behind it knows
+		if w.err == nil {
+			w.err = w.Sink.Put(name, frame)
+		}
+		return name
+	}
 	if w.writer == nil {
 		w.writer, err = pack.Create(w.t.TempDir(), pack.Meta{Domain: w.domain.ID(), Epoch: w.Epoch, Job: w.job, AttemptEpoch: w.fence.Epoch,
 			AttemptCounter: w.fence.Counter, Uploader: w.Instance, Created: time.Now()})
@@ -206,6 +235,12 @@ func (w *backup) commit(content *repo.Content, refs *repo.References) {
 	w.must(content.Validate(refs))
 	sealedContent, err := repo.SealContent(content, d.Keys().Seal(epoch), d.ID(), w.job)
 	w.must(err)
+	if w.Sink != nil {
+		if w.err == nil {
+			w.err = w.Sink.Commit(sealedRefs, sealedContent)
+		}
+		return
+	}
 	p, err := d.PrepareSnapshot(repo.SnapshotHeader{Kind: repo.KindLogical, Complete: true, Instance: w.Instance, Job: w.job, Fence: w.fence, SealEpoch: epoch},
 		sealedRefs, sealedContent, repo.Commit{Agent: repo.NewID(), Certificate: [32]byte{7}, Time: time.Now(), LogNumber: w.LogNumber})
 	w.must(err)

@@ -770,6 +770,79 @@ func (x *Snapshot) GetIncarnation() uint32 {
 	return 0
 }
 
+// PruneNeed says that something of a domain was purged since its last prune.
+type PruneNeed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain, 16 bytes.
+	Domain []byte `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// When the first of it was.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Snapshots purged since then.
+	Snapshots int64 `protobuf:"varint,3,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Bytes that had to be stored for them.
+	Bytes         int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneNeed) Reset() {
+	*x = PruneNeed{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneNeed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneNeed) ProtoMessage() {}
+
+func (x *PruneNeed) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneNeed.ProtoReflect.Descriptor instead.
+func (*PruneNeed) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PruneNeed) GetDomain() []byte {
+	if x != nil {
+		return x.Domain
+	}
+	return nil
+}
+
+func (x *PruneNeed) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *PruneNeed) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *PruneNeed) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // Pack is the journal record of a pack.
 type Pack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -797,7 +870,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +882,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +895,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Pack) GetId() []byte {
@@ -917,7 +990,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1002,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1015,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AuditRecord) GetNumber() uint64 {
@@ -1032,7 +1105,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1117,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1130,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Change) GetBucket() string {
@@ -1105,7 +1178,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1190,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1203,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -1174,7 +1247,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1259,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1272,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LogRecord) GetSchema() uint32 {
@@ -1232,7 +1305,7 @@ type Shipment struct {
 
 func (x *Shipment) Reset() {
 	*x = Shipment{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1317,7 @@ func (x *Shipment) String() string {
 func (*Shipment) ProtoMessage() {}
 
 func (x *Shipment) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1330,7 @@ func (x *Shipment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipment.ProtoReflect.Descriptor instead.
 func (*Shipment) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Shipment) GetThrough() uint64 {
@@ -1334,7 +1407,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1419,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1432,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Check) GetId() []byte {
@@ -1539,7 +1612,7 @@ type CheckFinding struct {
 
 func (x *CheckFinding) Reset() {
 	*x = CheckFinding{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1624,7 @@ func (x *CheckFinding) String() string {
 func (*CheckFinding) ProtoMessage() {}
 
 func (x *CheckFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1637,7 @@ func (x *CheckFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckFinding.ProtoReflect.Descriptor instead.
 func (*CheckFinding) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckFinding) GetObject() string {
@@ -1633,7 +1706,7 @@ type CheckEffect struct {
 
 func (x *CheckEffect) Reset() {
 	*x = CheckEffect{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1718,7 @@ func (x *CheckEffect) String() string {
 func (*CheckEffect) ProtoMessage() {}
 
 func (x *CheckEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1731,7 @@ func (x *CheckEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEffect.ProtoReflect.Descriptor instead.
 func (*CheckEffect) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckEffect) GetSnapshot() []byte {
@@ -1706,7 +1779,7 @@ type HurtSnapshot struct {
 
 func (x *HurtSnapshot) Reset() {
 	*x = HurtSnapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1791,7 @@ func (x *HurtSnapshot) String() string {
 func (*HurtSnapshot) ProtoMessage() {}
 
 func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1804,7 @@ func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HurtSnapshot.ProtoReflect.Descriptor instead.
 func (*HurtSnapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HurtSnapshot) GetSnapshot() []byte {
@@ -1789,7 +1862,7 @@ type Scrub struct {
 
 func (x *Scrub) Reset() {
 	*x = Scrub{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1874,7 @@ func (x *Scrub) String() string {
 func (*Scrub) ProtoMessage() {}
 
 func (x *Scrub) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1887,7 @@ func (x *Scrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
 func (*Scrub) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Scrub) GetDomain() []byte {
@@ -1899,7 +1972,7 @@ type DamagedPack struct {
 
 func (x *DamagedPack) Reset() {
 	*x = DamagedPack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +1984,7 @@ func (x *DamagedPack) String() string {
 func (*DamagedPack) ProtoMessage() {}
 
 func (x *DamagedPack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +1997,7 @@ func (x *DamagedPack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedPack.ProtoReflect.Descriptor instead.
 func (*DamagedPack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{16}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DamagedPack) GetDomain() []byte {
@@ -1975,7 +2048,7 @@ type DamagedFrame struct {
 
 func (x *DamagedFrame) Reset() {
 	*x = DamagedFrame{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2060,7 @@ func (x *DamagedFrame) String() string {
 func (*DamagedFrame) ProtoMessage() {}
 
 func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2073,7 @@ func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedFrame.ProtoReflect.Descriptor instead.
 func (*DamagedFrame) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{17}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DamagedFrame) GetName() []byte {
@@ -2087,7 +2160,12 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\fstored_bytes\x18\x12 \x01(\x03R\vstoredBytes\x12%\n" +
 	"\x0eserver_version\x18\x13 \x01(\x05R\rserverVersion\x12+\n" +
 	"\x11system_identifier\x18\x14 \x01(\x04R\x10systemIdentifier\x12 \n" +
-	"\vincarnation\x18\x15 \x01(\rR\vincarnation\"\xa8\x02\n" +
+	"\vincarnation\x18\x15 \x01(\rR\vincarnation\"\x89\x01\n" +
+	"\tPruneNeed\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\fR\x06domain\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
+	"\tsnapshots\x18\x03 \x01(\x03R\tsnapshots\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"\xa8\x02\n" +
 	"\x04Pack\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\fR\x03job\x121\n" +
@@ -2220,7 +2298,7 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
@@ -2229,59 +2307,61 @@ var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(*Pause)(nil),                 // 4: tuskvault.catalog.v1.Pause
 	(*Totals)(nil),                // 5: tuskvault.catalog.v1.Totals
 	(*Snapshot)(nil),              // 6: tuskvault.catalog.v1.Snapshot
-	(*Pack)(nil),                  // 7: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 8: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 9: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 10: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 11: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 12: tuskvault.catalog.v1.Shipment
-	(*Check)(nil),                 // 13: tuskvault.catalog.v1.Check
-	(*CheckFinding)(nil),          // 14: tuskvault.catalog.v1.CheckFinding
-	(*CheckEffect)(nil),           // 15: tuskvault.catalog.v1.CheckEffect
-	(*HurtSnapshot)(nil),          // 16: tuskvault.catalog.v1.HurtSnapshot
-	(*Scrub)(nil),                 // 17: tuskvault.catalog.v1.Scrub
-	(*DamagedPack)(nil),           // 18: tuskvault.catalog.v1.DamagedPack
-	(*DamagedFrame)(nil),          // 19: tuskvault.catalog.v1.DamagedFrame
-	(*Witness)(nil),               // 20: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 22: tuskvault.catalog.v1.Fence
+	(*PruneNeed)(nil),             // 7: tuskvault.catalog.v1.PruneNeed
+	(*Pack)(nil),                  // 8: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 9: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 10: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 11: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 12: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 13: tuskvault.catalog.v1.Shipment
+	(*Check)(nil),                 // 14: tuskvault.catalog.v1.Check
+	(*CheckFinding)(nil),          // 15: tuskvault.catalog.v1.CheckFinding
+	(*CheckEffect)(nil),           // 16: tuskvault.catalog.v1.CheckEffect
+	(*HurtSnapshot)(nil),          // 17: tuskvault.catalog.v1.HurtSnapshot
+	(*Scrub)(nil),                 // 18: tuskvault.catalog.v1.Scrub
+	(*DamagedPack)(nil),           // 19: tuskvault.catalog.v1.DamagedPack
+	(*DamagedFrame)(nil),          // 20: tuskvault.catalog.v1.DamagedFrame
+	(*Witness)(nil),               // 21: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 23: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	20, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	21, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	20, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	21, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	21, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
-	21, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
-	21, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	20, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	21, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	22, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	21, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	21, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	22, // 12: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
-	0,  // 13: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	21, // 14: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	21, // 15: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	21, // 16: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	9,  // 17: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	10, // 18: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	1,  // 19: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	21, // 20: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	21, // 21: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
-	14, // 22: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
-	16, // 23: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
-	15, // 24: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	21, // 25: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	21, // 26: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	21, // 27: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
-	19, // 28: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	21, // 29: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	21, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	22, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	21, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	22, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	22, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	22, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	22, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	21, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	22, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	23, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	22, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	22, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	22, // 12: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
+	23, // 13: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	0,  // 14: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
+	22, // 15: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	22, // 16: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	22, // 17: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	10, // 18: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	11, // 19: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	1,  // 20: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
+	22, // 21: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	22, // 22: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	15, // 23: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
+	17, // 24: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
+	16, // 25: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
+	22, // 26: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	22, // 27: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	22, // 28: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	20, // 29: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
+	22, // 30: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -2297,7 +2377,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

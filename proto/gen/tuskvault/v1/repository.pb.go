@@ -87,6 +87,67 @@ func (CheckState) EnumDescriptor() ([]byte, []int) {
 	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{0}
 }
 
+// PruneState is how a prune stands.
+type PruneState int32
+
+const (
+	// Never sent; refused by readers.
+	PruneState_PRUNE_STATE_UNSPECIFIED PruneState = 0
+	// It runs.
+	PruneState_PRUNE_STATE_RUNNING PruneState = 1
+	// It has done what could be done now.
+	PruneState_PRUNE_STATE_DONE PruneState = 2
+	// Something kept it from that, in a domain or in all.
+	PruneState_PRUNE_STATE_FAILED PruneState = 3
+	// Stopped by an operator.
+	PruneState_PRUNE_STATE_CANCELED PruneState = 4
+)
+
+// Enum value maps for PruneState.
+var (
+	PruneState_name = map[int32]string{
+		0: "PRUNE_STATE_UNSPECIFIED",
+		1: "PRUNE_STATE_RUNNING",
+		2: "PRUNE_STATE_DONE",
+		3: "PRUNE_STATE_FAILED",
+		4: "PRUNE_STATE_CANCELED",
+	}
+	PruneState_value = map[string]int32{
+		"PRUNE_STATE_UNSPECIFIED": 0,
+		"PRUNE_STATE_RUNNING":     1,
+		"PRUNE_STATE_DONE":        2,
+		"PRUNE_STATE_FAILED":      3,
+		"PRUNE_STATE_CANCELED":    4,
+	}
+)
+
+func (x PruneState) Enum() *PruneState {
+	p := new(PruneState)
+	*p = x
+	return p
+}
+
+func (x PruneState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PruneState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_v1_repository_proto_enumTypes[1].Descriptor()
+}
+
+func (PruneState) Type() protoreflect.EnumType {
+	return &file_tuskvault_v1_repository_proto_enumTypes[1]
+}
+
+func (x PruneState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PruneState.Descriptor instead.
+func (PruneState) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
 // Check is one check of the repository.
 type Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1427,6 +1488,836 @@ func (x *GetRepositoryStatsResponse) GetDomains() []*DomainStats {
 	return nil
 }
 
+// Prune is one run over domains that deletes what no snapshot needs.
+type Prune struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, 32 hex digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How it stands.
+	State PruneState `protobuf:"varint,2,opt,name=state,proto3,enum=tuskvault.v1.PruneState" json:"state,omitempty"`
+	// Who asked for it; "controller" when nobody did.
+	CreatedBy string `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Whether it only finds out what it would do.
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// When it began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When it ended.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// The outcome in a sentence.
+	Message string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	// Domains it looked at.
+	Domains int64 `protobuf:"varint,8,opt,name=domains,proto3" json:"domains,omitempty"`
+	// Packs condemned by it, or, of a dry run, that would be.
+	CondemnedPacks int64 `protobuf:"varint,9,opt,name=condemned_packs,json=condemnedPacks,proto3" json:"condemned_packs,omitempty"`
+	// Bytes of them.
+	CondemnedBytes int64 `protobuf:"varint,10,opt,name=condemned_bytes,json=condemnedBytes,proto3" json:"condemned_bytes,omitempty"`
+	// Bytes of chunks in them that have to be copied first.
+	CopyBytes int64 `protobuf:"varint,11,opt,name=copy_bytes,json=copyBytes,proto3" json:"copy_bytes,omitempty"`
+	// Bytes of packs that were deleted by it.
+	FreedBytes int64 `protobuf:"varint,12,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Bytes of condemned packs that wait to be deleted.
+	WaitingBytes int64 `protobuf:"varint,13,opt,name=waiting_bytes,json=waitingBytes,proto3" json:"waiting_bytes,omitempty"`
+	// How far it is, while it runs.
+	Progress      *PruneProgress `protobuf:"bytes,14,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prune) Reset() {
+	*x = Prune{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prune) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prune) ProtoMessage() {}
+
+func (x *Prune) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prune.ProtoReflect.Descriptor instead.
+func (*Prune) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Prune) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Prune) GetState() PruneState {
+	if x != nil {
+		return x.State
+	}
+	return PruneState_PRUNE_STATE_UNSPECIFIED
+}
+
+func (x *Prune) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Prune) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *Prune) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Prune) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Prune) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Prune) GetDomains() int64 {
+	if x != nil {
+		return x.Domains
+	}
+	return 0
+}
+
+func (x *Prune) GetCondemnedPacks() int64 {
+	if x != nil {
+		return x.CondemnedPacks
+	}
+	return 0
+}
+
+func (x *Prune) GetCondemnedBytes() int64 {
+	if x != nil {
+		return x.CondemnedBytes
+	}
+	return 0
+}
+
+func (x *Prune) GetCopyBytes() int64 {
+	if x != nil {
+		return x.CopyBytes
+	}
+	return 0
+}
+
+func (x *Prune) GetFreedBytes() int64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *Prune) GetWaitingBytes() int64 {
+	if x != nil {
+		return x.WaitingBytes
+	}
+	return 0
+}
+
+func (x *Prune) GetProgress() *PruneProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// PruneProgress is how far a prune is.
+type PruneProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain being looked at, 32 hex digits.
+	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Domains done.
+	DomainsDone int32 `protobuf:"varint,2,opt,name=domains_done,json=domainsDone,proto3" json:"domains_done,omitempty"`
+	// Domains in all.
+	Domains       int32 `protobuf:"varint,3,opt,name=domains,proto3" json:"domains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneProgress) Reset() {
+	*x = PruneProgress{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneProgress) ProtoMessage() {}
+
+func (x *PruneProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneProgress.ProtoReflect.Descriptor instead.
+func (*PruneProgress) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PruneProgress) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *PruneProgress) GetDomainsDone() int32 {
+	if x != nil {
+		return x.DomainsDone
+	}
+	return 0
+}
+
+func (x *PruneProgress) GetDomains() int32 {
+	if x != nil {
+		return x.Domains
+	}
+	return 0
+}
+
+// PruneOutcome is what a prune did in one domain, or would do.
+type PruneOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain, 32 hex digits.
+	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Instances that share it, by name.
+	Instances []string `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Packs that were looked at.
+	Packs int64 `protobuf:"varint,3,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Bytes of them.
+	Bytes int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Chunks in them.
+	Chunks int64 `protobuf:"varint,5,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// Packs of which nothing is needed, condemned.
+	DeadPacks int64 `protobuf:"varint,6,opt,name=dead_packs,json=deadPacks,proto3" json:"dead_packs,omitempty"`
+	// Bytes of them.
+	DeadBytes int64 `protobuf:"varint,7,opt,name=dead_bytes,json=deadBytes,proto3" json:"dead_bytes,omitempty"`
+	// Packs of which something is needed, condemned too.
+	RepackPacks int64 `protobuf:"varint,8,opt,name=repack_packs,json=repackPacks,proto3" json:"repack_packs,omitempty"`
+	// Bytes of them.
+	RepackBytes int64 `protobuf:"varint,9,opt,name=repack_bytes,json=repackBytes,proto3" json:"repack_bytes,omitempty"`
+	// Bytes of the chunks in them that are needed and copied.
+	RepackLiveBytes int64 `protobuf:"varint,10,opt,name=repack_live_bytes,json=repackLiveBytes,proto3" json:"repack_live_bytes,omitempty"`
+	// Bytes of garbage that stays, since what lies beside it is more than the budget allows to copy, or it is too little.
+	LeftBytes int64 `protobuf:"varint,11,opt,name=left_bytes,json=leftBytes,proto3" json:"left_bytes,omitempty"`
+	// Packs deleted.
+	FreedPacks int64 `protobuf:"varint,12,opt,name=freed_packs,json=freedPacks,proto3" json:"freed_packs,omitempty"`
+	// Bytes of them.
+	FreedBytes int64 `protobuf:"varint,13,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Bytes of chunks copied.
+	CopiedBytes int64 `protobuf:"varint,14,opt,name=copied_bytes,json=copiedBytes,proto3" json:"copied_bytes,omitempty"`
+	// Packs that are condemned and not deleted.
+	WaitingPacks int64 `protobuf:"varint,15,opt,name=waiting_packs,json=waitingPacks,proto3" json:"waiting_packs,omitempty"`
+	// Bytes of them.
+	WaitingBytes int64 `protobuf:"varint,16,opt,name=waiting_bytes,json=waitingBytes,proto3" json:"waiting_bytes,omitempty"`
+	// What they wait for, for people.
+	WaitsFor string `protobuf:"bytes,17,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	// Why the domain could not be pruned, for people; empty when it could.
+	Problem string `protobuf:"bytes,18,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Packs that may be deleted and that the store does not let go yet.
+	DeferredPacks int64 `protobuf:"varint,19,opt,name=deferred_packs,json=deferredPacks,proto3" json:"deferred_packs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneOutcome) Reset() {
+	*x = PruneOutcome{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneOutcome) ProtoMessage() {}
+
+func (x *PruneOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneOutcome.ProtoReflect.Descriptor instead.
+func (*PruneOutcome) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PruneOutcome) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *PruneOutcome) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *PruneOutcome) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetChunks() int64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetDeadPacks() int64 {
+	if x != nil {
+		return x.DeadPacks
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetDeadBytes() int64 {
+	if x != nil {
+		return x.DeadBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetRepackPacks() int64 {
+	if x != nil {
+		return x.RepackPacks
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetRepackBytes() int64 {
+	if x != nil {
+		return x.RepackBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetRepackLiveBytes() int64 {
+	if x != nil {
+		return x.RepackLiveBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetLeftBytes() int64 {
+	if x != nil {
+		return x.LeftBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetFreedPacks() int64 {
+	if x != nil {
+		return x.FreedPacks
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetFreedBytes() int64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetCopiedBytes() int64 {
+	if x != nil {
+		return x.CopiedBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetWaitingPacks() int64 {
+	if x != nil {
+		return x.WaitingPacks
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetWaitingBytes() int64 {
+	if x != nil {
+		return x.WaitingBytes
+	}
+	return 0
+}
+
+func (x *PruneOutcome) GetWaitsFor() string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return ""
+}
+
+func (x *PruneOutcome) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *PruneOutcome) GetDeferredPacks() int64 {
+	if x != nil {
+		return x.DeferredPacks
+	}
+	return 0
+}
+
+// PruneRepositoryRequest asks for a prune.
+type PruneRepositoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller, 32 hex digits: asking again with it starts nothing.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whether only to find out what would be done.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Domains to prune, each 32 hex digits, a unique prefix of them, or the name of an instance; at most 1000. None means those in which a snapshot was purged since their last prune.
+	Domains []string `protobuf:"bytes,3,rep,name=domains,proto3" json:"domains,omitempty"`
+	// Greatest number of bytes of chunks that are copied in each domain so that the rest of their packs can go; 0 means what the controller is configured with.
+	BudgetBytes   int64 `protobuf:"varint,4,opt,name=budget_bytes,json=budgetBytes,proto3" json:"budget_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneRepositoryRequest) Reset() {
+	*x = PruneRepositoryRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneRepositoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneRepositoryRequest) ProtoMessage() {}
+
+func (x *PruneRepositoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneRepositoryRequest.ProtoReflect.Descriptor instead.
+func (*PruneRepositoryRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PruneRepositoryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *PruneRepositoryRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *PruneRepositoryRequest) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *PruneRepositoryRequest) GetBudgetBytes() int64 {
+	if x != nil {
+		return x.BudgetBytes
+	}
+	return 0
+}
+
+// PruneRepositoryResponse is the prune that runs.
+type PruneRepositoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prune.
+	Prune         *Prune `protobuf:"bytes,1,opt,name=prune,proto3" json:"prune,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneRepositoryResponse) Reset() {
+	*x = PruneRepositoryResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneRepositoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneRepositoryResponse) ProtoMessage() {}
+
+func (x *PruneRepositoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneRepositoryResponse.ProtoReflect.Descriptor instead.
+func (*PruneRepositoryResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PruneRepositoryResponse) GetPrune() *Prune {
+	if x != nil {
+		return x.Prune
+	}
+	return nil
+}
+
+// WatchPruneRequest asks to follow the last prune.
+type WatchPruneRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPruneRequest) Reset() {
+	*x = WatchPruneRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPruneRequest) ProtoMessage() {}
+
+func (x *WatchPruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPruneRequest.ProtoReflect.Descriptor instead.
+func (*WatchPruneRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{22}
+}
+
+// WatchPruneResponse is the prune as it stands.
+type WatchPruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prune.
+	Prune         *Prune `protobuf:"bytes,1,opt,name=prune,proto3" json:"prune,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPruneResponse) Reset() {
+	*x = WatchPruneResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPruneResponse) ProtoMessage() {}
+
+func (x *WatchPruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPruneResponse.ProtoReflect.Descriptor instead.
+func (*WatchPruneResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WatchPruneResponse) GetPrune() *Prune {
+	if x != nil {
+		return x.Prune
+	}
+	return nil
+}
+
+// GetPruneRequest asks for the last prune.
+type GetPruneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which of its outcomes.
+	Page          *PageRequest `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPruneRequest) Reset() {
+	*x = GetPruneRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPruneRequest) ProtoMessage() {}
+
+func (x *GetPruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPruneRequest.ProtoReflect.Descriptor instead.
+func (*GetPruneRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetPruneRequest) GetPage() *PageRequest {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+// GetPruneResponse is the last prune.
+type GetPruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prune.
+	Prune *Prune `protobuf:"bytes,1,opt,name=prune,proto3" json:"prune,omitempty"`
+	// What became of each domain, by id; the controller keeps a thousand.
+	Outcomes []*PruneOutcome `protobuf:"bytes,2,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// How to go on.
+	Page          *PageResponse `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPruneResponse) Reset() {
+	*x = GetPruneResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPruneResponse) ProtoMessage() {}
+
+func (x *GetPruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPruneResponse.ProtoReflect.Descriptor instead.
+func (*GetPruneResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetPruneResponse) GetPrune() *Prune {
+	if x != nil {
+		return x.Prune
+	}
+	return nil
+}
+
+func (x *GetPruneResponse) GetOutcomes() []*PruneOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *GetPruneResponse) GetPage() *PageResponse {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+// CancelPruneRequest asks the prune that runs to stop.
+type CancelPruneRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPruneRequest) Reset() {
+	*x = CancelPruneRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPruneRequest) ProtoMessage() {}
+
+func (x *CancelPruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPruneRequest.ProtoReflect.Descriptor instead.
+func (*CancelPruneRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{26}
+}
+
+// CancelPruneResponse is the prune as it stood.
+type CancelPruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prune.
+	Prune         *Prune `protobuf:"bytes,1,opt,name=prune,proto3" json:"prune,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPruneResponse) Reset() {
+	*x = CancelPruneResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPruneResponse) ProtoMessage() {}
+
+func (x *CancelPruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPruneResponse.ProtoReflect.Descriptor instead.
+func (*CancelPruneResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CancelPruneResponse) GetPrune() *Prune {
+	if x != nil {
+		return x.Prune
+	}
+	return nil
+}
+
 var File_tuskvault_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_repository_proto_rawDesc = "" +
@@ -1543,7 +2434,77 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x123\n" +
 	"\aobjects\x18\a \x03(\v2\x19.tuskvault.v1.ObjectStatsR\aobjects\x123\n" +
-	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains*\xa4\x01\n" +
+	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\"\x95\x04\n" +
+	"\x05Prune\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x18.tuskvault.v1.PruneStateR\x05state\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x03 \x01(\tR\tcreatedBy\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x129\n" +
+	"\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x18\n" +
+	"\adomains\x18\b \x01(\x03R\adomains\x12'\n" +
+	"\x0fcondemned_packs\x18\t \x01(\x03R\x0econdemnedPacks\x12'\n" +
+	"\x0fcondemned_bytes\x18\n" +
+	" \x01(\x03R\x0econdemnedBytes\x12\x1d\n" +
+	"\n" +
+	"copy_bytes\x18\v \x01(\x03R\tcopyBytes\x12\x1f\n" +
+	"\vfreed_bytes\x18\f \x01(\x03R\n" +
+	"freedBytes\x12#\n" +
+	"\rwaiting_bytes\x18\r \x01(\x03R\fwaitingBytes\x127\n" +
+	"\bprogress\x18\x0e \x01(\v2\x1b.tuskvault.v1.PruneProgressR\bprogress\"d\n" +
+	"\rPruneProgress\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12!\n" +
+	"\fdomains_done\x18\x02 \x01(\x05R\vdomainsDone\x12\x18\n" +
+	"\adomains\x18\x03 \x01(\x05R\adomains\"\xe4\x04\n" +
+	"\fPruneOutcome\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x14\n" +
+	"\x05packs\x18\x03 \x01(\x03R\x05packs\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06chunks\x18\x05 \x01(\x03R\x06chunks\x12\x1d\n" +
+	"\n" +
+	"dead_packs\x18\x06 \x01(\x03R\tdeadPacks\x12\x1d\n" +
+	"\n" +
+	"dead_bytes\x18\a \x01(\x03R\tdeadBytes\x12!\n" +
+	"\frepack_packs\x18\b \x01(\x03R\vrepackPacks\x12!\n" +
+	"\frepack_bytes\x18\t \x01(\x03R\vrepackBytes\x12*\n" +
+	"\x11repack_live_bytes\x18\n" +
+	" \x01(\x03R\x0frepackLiveBytes\x12\x1d\n" +
+	"\n" +
+	"left_bytes\x18\v \x01(\x03R\tleftBytes\x12\x1f\n" +
+	"\vfreed_packs\x18\f \x01(\x03R\n" +
+	"freedPacks\x12\x1f\n" +
+	"\vfreed_bytes\x18\r \x01(\x03R\n" +
+	"freedBytes\x12!\n" +
+	"\fcopied_bytes\x18\x0e \x01(\x03R\vcopiedBytes\x12#\n" +
+	"\rwaiting_packs\x18\x0f \x01(\x03R\fwaitingPacks\x12#\n" +
+	"\rwaiting_bytes\x18\x10 \x01(\x03R\fwaitingBytes\x12\x1b\n" +
+	"\twaits_for\x18\x11 \x01(\tR\bwaitsFor\x12\x18\n" +
+	"\aproblem\x18\x12 \x01(\tR\aproblem\x12%\n" +
+	"\x0edeferred_packs\x18\x13 \x01(\x03R\rdeferredPacks\"\x8d\x01\n" +
+	"\x16PruneRepositoryRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x18\n" +
+	"\adomains\x18\x03 \x03(\tR\adomains\x12!\n" +
+	"\fbudget_bytes\x18\x04 \x01(\x03R\vbudgetBytes\"D\n" +
+	"\x17PruneRepositoryResponse\x12)\n" +
+	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune\"\x13\n" +
+	"\x11WatchPruneRequest\"?\n" +
+	"\x12WatchPruneResponse\x12)\n" +
+	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune\"@\n" +
+	"\x0fGetPruneRequest\x12-\n" +
+	"\x04page\x18\x01 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"\xa5\x01\n" +
+	"\x10GetPruneResponse\x12)\n" +
+	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune\x126\n" +
+	"\boutcomes\x18\x02 \x03(\v2\x1a.tuskvault.v1.PruneOutcomeR\boutcomes\x12.\n" +
+	"\x04page\x18\x03 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"\x14\n" +
+	"\x12CancelPruneRequest\"@\n" +
+	"\x13CancelPruneResponse\x12)\n" +
+	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune*\xa4\x01\n" +
 	"\n" +
 	"CheckState\x12\x1b\n" +
 	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -1551,14 +2512,26 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11CHECK_STATE_CLEAN\x10\x02\x12\x17\n" +
 	"\x13CHECK_STATE_DAMAGED\x10\x03\x12\x16\n" +
 	"\x12CHECK_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14CHECK_STATE_CANCELED\x10\x052\xce\x03\n" +
+	"\x14CHECK_STATE_CANCELED\x10\x05*\x8a\x01\n" +
+	"\n" +
+	"PruneState\x12\x1b\n" +
+	"\x17PRUNE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13PRUNE_STATE_RUNNING\x10\x01\x12\x14\n" +
+	"\x10PRUNE_STATE_DONE\x10\x02\x12\x16\n" +
+	"\x12PRUNE_STATE_FAILED\x10\x03\x12\x18\n" +
+	"\x14PRUNE_STATE_CANCELED\x10\x042\xa0\x06\n" +
 	"\x11RepositoryService\x12^\n" +
 	"\x0fCheckRepository\x12$.tuskvault.v1.CheckRepositoryRequest\x1a%.tuskvault.v1.CheckRepositoryResponse\x12Q\n" +
 	"\n" +
 	"WatchCheck\x12\x1f.tuskvault.v1.WatchCheckRequest\x1a .tuskvault.v1.WatchCheckResponse0\x01\x12I\n" +
 	"\bGetCheck\x12\x1d.tuskvault.v1.GetCheckRequest\x1a\x1e.tuskvault.v1.GetCheckResponse\x12R\n" +
 	"\vCancelCheck\x12 .tuskvault.v1.CancelCheckRequest\x1a!.tuskvault.v1.CancelCheckResponse\x12g\n" +
-	"\x12GetRepositoryStats\x12'.tuskvault.v1.GetRepositoryStatsRequest\x1a(.tuskvault.v1.GetRepositoryStatsResponseB\xb7\x01\n" +
+	"\x12GetRepositoryStats\x12'.tuskvault.v1.GetRepositoryStatsRequest\x1a(.tuskvault.v1.GetRepositoryStatsResponse\x12^\n" +
+	"\x0fPruneRepository\x12$.tuskvault.v1.PruneRepositoryRequest\x1a%.tuskvault.v1.PruneRepositoryResponse\x12Q\n" +
+	"\n" +
+	"WatchPrune\x12\x1f.tuskvault.v1.WatchPruneRequest\x1a .tuskvault.v1.WatchPruneResponse0\x01\x12I\n" +
+	"\bGetPrune\x12\x1d.tuskvault.v1.GetPruneRequest\x1a\x1e.tuskvault.v1.GetPruneResponse\x12R\n" +
+	"\vCancelPrune\x12 .tuskvault.v1.CancelPruneRequest\x1a!.tuskvault.v1.CancelPruneResponseB\xb7\x01\n" +
 	"\x10com.tuskvault.v1B\x0fRepositoryProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
 
 var (
@@ -1573,62 +2546,93 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_repository_proto_rawDescData
 }
 
-var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
-	(*Check)(nil),                      // 1: tuskvault.v1.Check
-	(*CheckProgress)(nil),              // 2: tuskvault.v1.CheckProgress
-	(*CheckFinding)(nil),               // 3: tuskvault.v1.CheckFinding
-	(*CheckEffect)(nil),                // 4: tuskvault.v1.CheckEffect
-	(*HurtSnapshot)(nil),               // 5: tuskvault.v1.HurtSnapshot
-	(*CheckRepositoryRequest)(nil),     // 6: tuskvault.v1.CheckRepositoryRequest
-	(*CheckRepositoryResponse)(nil),    // 7: tuskvault.v1.CheckRepositoryResponse
-	(*WatchCheckRequest)(nil),          // 8: tuskvault.v1.WatchCheckRequest
-	(*WatchCheckResponse)(nil),         // 9: tuskvault.v1.WatchCheckResponse
-	(*GetCheckRequest)(nil),            // 10: tuskvault.v1.GetCheckRequest
-	(*GetCheckResponse)(nil),           // 11: tuskvault.v1.GetCheckResponse
-	(*CancelCheckRequest)(nil),         // 12: tuskvault.v1.CancelCheckRequest
-	(*CancelCheckResponse)(nil),        // 13: tuskvault.v1.CancelCheckResponse
-	(*GetRepositoryStatsRequest)(nil),  // 14: tuskvault.v1.GetRepositoryStatsRequest
-	(*ObjectStats)(nil),                // 15: tuskvault.v1.ObjectStats
-	(*DomainStats)(nil),                // 16: tuskvault.v1.DomainStats
-	(*GetRepositoryStatsResponse)(nil), // 17: tuskvault.v1.GetRepositoryStatsResponse
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 19: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 20: tuskvault.v1.PageResponse
+	(PruneState)(0),                    // 1: tuskvault.v1.PruneState
+	(*Check)(nil),                      // 2: tuskvault.v1.Check
+	(*CheckProgress)(nil),              // 3: tuskvault.v1.CheckProgress
+	(*CheckFinding)(nil),               // 4: tuskvault.v1.CheckFinding
+	(*CheckEffect)(nil),                // 5: tuskvault.v1.CheckEffect
+	(*HurtSnapshot)(nil),               // 6: tuskvault.v1.HurtSnapshot
+	(*CheckRepositoryRequest)(nil),     // 7: tuskvault.v1.CheckRepositoryRequest
+	(*CheckRepositoryResponse)(nil),    // 8: tuskvault.v1.CheckRepositoryResponse
+	(*WatchCheckRequest)(nil),          // 9: tuskvault.v1.WatchCheckRequest
+	(*WatchCheckResponse)(nil),         // 10: tuskvault.v1.WatchCheckResponse
+	(*GetCheckRequest)(nil),            // 11: tuskvault.v1.GetCheckRequest
+	(*GetCheckResponse)(nil),           // 12: tuskvault.v1.GetCheckResponse
+	(*CancelCheckRequest)(nil),         // 13: tuskvault.v1.CancelCheckRequest
+	(*CancelCheckResponse)(nil),        // 14: tuskvault.v1.CancelCheckResponse
+	(*GetRepositoryStatsRequest)(nil),  // 15: tuskvault.v1.GetRepositoryStatsRequest
+	(*ObjectStats)(nil),                // 16: tuskvault.v1.ObjectStats
+	(*DomainStats)(nil),                // 17: tuskvault.v1.DomainStats
+	(*GetRepositoryStatsResponse)(nil), // 18: tuskvault.v1.GetRepositoryStatsResponse
+	(*Prune)(nil),                      // 19: tuskvault.v1.Prune
+	(*PruneProgress)(nil),              // 20: tuskvault.v1.PruneProgress
+	(*PruneOutcome)(nil),               // 21: tuskvault.v1.PruneOutcome
+	(*PruneRepositoryRequest)(nil),     // 22: tuskvault.v1.PruneRepositoryRequest
+	(*PruneRepositoryResponse)(nil),    // 23: tuskvault.v1.PruneRepositoryResponse
+	(*WatchPruneRequest)(nil),          // 24: tuskvault.v1.WatchPruneRequest
+	(*WatchPruneResponse)(nil),         // 25: tuskvault.v1.WatchPruneResponse
+	(*GetPruneRequest)(nil),            // 26: tuskvault.v1.GetPruneRequest
+	(*GetPruneResponse)(nil),           // 27: tuskvault.v1.GetPruneResponse
+	(*CancelPruneRequest)(nil),         // 28: tuskvault.v1.CancelPruneRequest
+	(*CancelPruneResponse)(nil),        // 29: tuskvault.v1.CancelPruneResponse
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 31: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 32: tuskvault.v1.PageResponse
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	18, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	18, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
-	4,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
-	1,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
-	1,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	19, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
-	1,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
-	3,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
-	5,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	20, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
-	1,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
-	15, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
-	16, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
-	6,  // 15: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	8,  // 16: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	10, // 17: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	12, // 18: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	14, // 19: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	7,  // 20: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	9,  // 21: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	11, // 22: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	13, // 23: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	17, // 24: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	30, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	30, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
+	5,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
+	2,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
+	2,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
+	31, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	2,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
+	4,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
+	6,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
+	32, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	2,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
+	16, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
+	17, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
+	1,  // 15: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
+	30, // 16: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
+	30, // 17: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
+	20, // 18: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
+	19, // 19: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
+	19, // 20: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	31, // 21: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
+	19, // 22: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	21, // 23: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
+	32, // 24: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
+	19, // 25: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	7,  // 26: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	9,  // 27: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	11, // 28: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	13, // 29: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	15, // 30: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	22, // 31: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
+	24, // 32: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
+	26, // 33: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
+	28, // 34: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
+	8,  // 35: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	10, // 36: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	12, // 37: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	14, // 38: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	18, // 39: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	23, // 40: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
+	25, // 41: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
+	27, // 42: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
+	29, // 43: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
+	35, // [35:44] is the sub-list for method output_type
+	26, // [26:35] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -1642,8 +2646,8 @@ func file_tuskvault_v1_repository_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   17,
+			NumEnums:      2,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

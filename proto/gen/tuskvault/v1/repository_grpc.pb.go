@@ -24,6 +24,10 @@ const (
 	RepositoryService_GetCheck_FullMethodName           = "/tuskvault.v1.RepositoryService/GetCheck"
 	RepositoryService_CancelCheck_FullMethodName        = "/tuskvault.v1.RepositoryService/CancelCheck"
 	RepositoryService_GetRepositoryStats_FullMethodName = "/tuskvault.v1.RepositoryService/GetRepositoryStats"
+	RepositoryService_PruneRepository_FullMethodName    = "/tuskvault.v1.RepositoryService/PruneRepository"
+	RepositoryService_WatchPrune_FullMethodName         = "/tuskvault.v1.RepositoryService/WatchPrune"
+	RepositoryService_GetPrune_FullMethodName           = "/tuskvault.v1.RepositoryService/GetPrune"
+	RepositoryService_CancelPrune_FullMethodName        = "/tuskvault.v1.RepositoryService/CancelPrune"
 )
 
 // RepositoryServiceClient is the client API for RepositoryService service.
@@ -42,6 +46,14 @@ type RepositoryServiceClient interface {
 	CancelCheck(ctx context.Context, in *CancelCheckRequest, opts ...grpc.CallOption) (*CancelCheckResponse, error)
 	// GetRepositoryStats counts what is stored. It lists the whole store.
 	GetRepositoryStats(ctx context.Context, in *GetRepositoryStatsRequest, opts ...grpc.CallOption) (*GetRepositoryStatsResponse, error)
+	// PruneRepository begins to delete what no snapshot needs, which runs in the controller whether anybody watches or not. One runs at a time. Audited.
+	PruneRepository(ctx context.Context, in *PruneRepositoryRequest, opts ...grpc.CallOption) (*PruneRepositoryResponse, error)
+	// WatchPrune sends the last prune now, at every change, and ends after its end. Changes that come while the caller does not read become one.
+	WatchPrune(ctx context.Context, in *WatchPruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPruneResponse], error)
+	// GetPrune shows the last prune with what became of each domain.
+	GetPrune(ctx context.Context, in *GetPruneRequest, opts ...grpc.CallOption) (*GetPruneResponse, error)
+	// CancelPrune asks the prune that runs to stop. What was condemned stays so. Audited.
+	CancelPrune(ctx context.Context, in *CancelPruneRequest, opts ...grpc.CallOption) (*CancelPruneResponse, error)
 }
 
 type repositoryServiceClient struct {
@@ -111,6 +123,55 @@ func (c *repositoryServiceClient) GetRepositoryStats(ctx context.Context, in *Ge
 	return out, nil
 }
 
+func (c *repositoryServiceClient) PruneRepository(ctx context.Context, in *PruneRepositoryRequest, opts ...grpc.CallOption) (*PruneRepositoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneRepositoryResponse)
+	err := c.cc.Invoke(ctx, RepositoryService_PruneRepository_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *repositoryServiceClient) WatchPrune(ctx context.Context, in *WatchPruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPruneResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RepositoryService_ServiceDesc.Streams[1], RepositoryService_WatchPrune_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchPruneRequest, WatchPruneResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RepositoryService_WatchPruneClient = grpc.ServerStreamingClient[WatchPruneResponse]
+
+func (c *repositoryServiceClient) GetPrune(ctx context.Context, in *GetPruneRequest, opts ...grpc.CallOption) (*GetPruneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPruneResponse)
+	err := c.cc.Invoke(ctx, RepositoryService_GetPrune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *repositoryServiceClient) CancelPrune(ctx context.Context, in *CancelPruneRequest, opts ...grpc.CallOption) (*CancelPruneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelPruneResponse)
+	err := c.cc.Invoke(ctx, RepositoryService_CancelPrune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RepositoryServiceServer is the server API for RepositoryService service.
 // All implementations must embed UnimplementedRepositoryServiceServer
 // for forward compatibility.
@@ -127,6 +188,14 @@ type RepositoryServiceServer interface {
 	CancelCheck(context.Context, *CancelCheckRequest) (*CancelCheckResponse, error)
 	// GetRepositoryStats counts what is stored. It lists the whole store.
 	GetRepositoryStats(context.Context, *GetRepositoryStatsRequest) (*GetRepositoryStatsResponse, error)
+	// PruneRepository begins to delete what no snapshot needs, which runs in the controller whether anybody watches or not. One runs at a time. Audited.
+	PruneRepository(context.Context, *PruneRepositoryRequest) (*PruneRepositoryResponse, error)
+	// WatchPrune sends the last prune now, at every change, and ends after its end. Changes that come while the caller does not read become one.
+	WatchPrune(*WatchPruneRequest, grpc.ServerStreamingServer[WatchPruneResponse]) error
+	// GetPrune shows the last prune with what became of each domain.
+	GetPrune(context.Context, *GetPruneRequest) (*GetPruneResponse, error)
+	// CancelPrune asks the prune that runs to stop. What was condemned stays so. Audited.
+	CancelPrune(context.Context, *CancelPruneRequest) (*CancelPruneResponse, error)
 	mustEmbedUnimplementedRepositoryServiceServer()
 }
 
@@ -151,6 +220,18 @@ func (UnimplementedRepositoryServiceServer) CancelCheck(context.Context, *Cancel
 }
 func (UnimplementedRepositoryServiceServer) GetRepositoryStats(context.Context, *GetRepositoryStatsRequest) (*GetRepositoryStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRepositoryStats not implemented")
+}
+func (UnimplementedRepositoryServiceServer) PruneRepository(context.Context, *PruneRepositoryRequest) (*PruneRepositoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneRepository not implemented")
+}
+func (UnimplementedRepositoryServiceServer) WatchPrune(*WatchPruneRequest, grpc.ServerStreamingServer[WatchPruneResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchPrune not implemented")
+}
+func (UnimplementedRepositoryServiceServer) GetPrune(context.Context, *GetPruneRequest) (*GetPruneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPrune not implemented")
+}
+func (UnimplementedRepositoryServiceServer) CancelPrune(context.Context, *CancelPruneRequest) (*CancelPruneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelPrune not implemented")
 }
 func (UnimplementedRepositoryServiceServer) mustEmbedUnimplementedRepositoryServiceServer() {}
 func (UnimplementedRepositoryServiceServer) testEmbeddedByValue()                           {}
@@ -256,6 +337,71 @@ func _RepositoryService_GetRepositoryStats_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RepositoryService_PruneRepository_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneRepositoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RepositoryServiceServer).PruneRepository(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RepositoryService_PruneRepository_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RepositoryServiceServer).PruneRepository(ctx, req.(*PruneRepositoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RepositoryService_WatchPrune_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchPruneRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RepositoryServiceServer).WatchPrune(m, &grpc.GenericServerStream[WatchPruneRequest, WatchPruneResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RepositoryService_WatchPruneServer = grpc.ServerStreamingServer[WatchPruneResponse]
+
+func _RepositoryService_GetPrune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPruneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RepositoryServiceServer).GetPrune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RepositoryService_GetPrune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RepositoryServiceServer).GetPrune(ctx, req.(*GetPruneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RepositoryService_CancelPrune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelPruneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RepositoryServiceServer).CancelPrune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RepositoryService_CancelPrune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RepositoryServiceServer).CancelPrune(ctx, req.(*CancelPruneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RepositoryService_ServiceDesc is the grpc.ServiceDesc for RepositoryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -279,11 +425,28 @@ var RepositoryService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetRepositoryStats",
 			Handler:    _RepositoryService_GetRepositoryStats_Handler,
 		},
+		{
+			MethodName: "PruneRepository",
+			Handler:    _RepositoryService_PruneRepository_Handler,
+		},
+		{
+			MethodName: "GetPrune",
+			Handler:    _RepositoryService_GetPrune_Handler,
+		},
+		{
+			MethodName: "CancelPrune",
+			Handler:    _RepositoryService_CancelPrune_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchCheck",
 			Handler:       _RepositoryService_WatchCheck_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchPrune",
+			Handler:       _RepositoryService_WatchPrune_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -288,7 +288,13 @@ type RepositoryHealth struct {
 	// Bytes read in it.
 	ScrubBytes int64 `protobuf:"varint,8,opt,name=scrub_bytes,json=scrubBytes,proto3" json:"scrub_bytes,omitempty"`
 	// Packs of which something must not be relied on, until the next backup of the same rows.
-	DamagedPacks  int64 `protobuf:"varint,9,opt,name=damaged_packs,json=damagedPacks,proto3" json:"damaged_packs,omitempty"`
+	DamagedPacks int64 `protobuf:"varint,9,opt,name=damaged_packs,json=damagedPacks,proto3" json:"damaged_packs,omitempty"`
+	// Bytes of packs that are condemned and not deleted yet.
+	CondemnedBytes int64 `protobuf:"varint,40,opt,name=condemned_bytes,json=condemnedBytes,proto3" json:"condemned_bytes,omitempty"`
+	// When the first of them were condemned.
+	CondemnedTime *timestamppb.Timestamp `protobuf:"bytes,41,opt,name=condemned_time,json=condemnedTime,proto3" json:"condemned_time,omitempty"`
+	// What keeps a prune from going on, for people; empty when nothing does.
+	PruneProblem  string `protobuf:"bytes,42,opt,name=prune_problem,json=pruneProblem,proto3" json:"prune_problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,6 +390,27 @@ func (x *RepositoryHealth) GetDamagedPacks() int64 {
 		return x.DamagedPacks
 	}
 	return 0
+}
+
+func (x *RepositoryHealth) GetCondemnedBytes() int64 {
+	if x != nil {
+		return x.CondemnedBytes
+	}
+	return 0
+}
+
+func (x *RepositoryHealth) GetCondemnedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CondemnedTime
+	}
+	return nil
+}
+
+func (x *RepositoryHealth) GetPruneProblem() string {
+	if x != nil {
+		return x.PruneProblem
+	}
+	return ""
 }
 
 // StatusNotice is one thing that needs a person.
@@ -580,7 +607,7 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\x12catalog_export_lag\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10catalogExportLag\x124\n" +
 	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\x12K\n" +
 	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\x12#\n" +
-	"\rdrills_failed\x18F \x01(\x05R\fdrillsFailed\"\xb7\x03\n" +
+	"\rdrills_failed\x18F \x01(\x05R\fdrillsFailed\"\xc8\x04\n" +
 	"\x10RepositoryHealth\x12\x1f\n" +
 	"\vcheck_state\x18\x01 \x01(\tR\n" +
 	"checkState\x129\n" +
@@ -594,7 +621,10 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"scrubPacks\x12\x1f\n" +
 	"\vscrub_bytes\x18\b \x01(\x03R\n" +
 	"scrubBytes\x12#\n" +
-	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\"p\n" +
+	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\x12'\n" +
+	"\x0fcondemned_bytes\x18( \x01(\x03R\x0econdemnedBytes\x12A\n" +
+	"\x0econdemned_time\x18) \x01(\v2\x1a.google.protobuf.TimestampR\rcondemnedTime\x12#\n" +
+	"\rprune_problem\x18* \x01(\tR\fpruneProblem\"p\n" +
 	"\fStatusNotice\x122\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x16.tuskvault.v1.SeverityR\bseverity\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -643,17 +673,18 @@ var file_tuskvault_v1_status_proto_depIdxs = []int32{
 	7,  // 5: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
 	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
-	7,  // 9: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 10: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
-	4,  // 11: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
-	1,  // 12: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
-	5,  // 13: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	7,  // 8: tuskvault.v1.RepositoryHealth.condemned_time:type_name -> google.protobuf.Timestamp
+	9,  // 9: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
+	7,  // 10: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
+	4,  // 12: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
+	1,  // 13: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
+	5,  // 14: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_status_proto_init() }
