@@ -52,6 +52,9 @@ type Progress struct {
 const (
 	// lookEvery is how often it is looked whether a prune that waits can go on.
 	lookEvery = time.Minute
+	// firstAfter is how long after its start a controller first looks what was
+	// forgotten: one that is started every day must prune too.
+	firstAfter = 10 * time.Minute
 	// pauseAfter is how long a prune that could not go on is left alone.
 	pauseAfter = time.Hour
 	// stuckAfter is how long a prune may wait before somebody is told: no job takes so long.
@@ -103,7 +106,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	next := time.Now().Add(r.pruner.o.Interval)
+	next := time.Now().Add(min(firstAfter, r.pruner.o.Interval))
 	for {
 		select {
 		case spec := <-r.wanted:
