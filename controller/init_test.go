@@ -20,6 +20,7 @@ func fresh(t *testing.T) controller.Config {
 	dir := t.TempDir()
 	c := controller.DefaultConfig()
 	c.StateDir, c.Store, c.Listen = filepath.Join(dir, "state"), "file://"+filepath.Join(dir, "store"), "127.0.0.1:0"
+	c.Prune.Ballast = 0
 	if err := os.Mkdir(c.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,8 @@ type System struct {
 	Store string
 	// State is the controller's state folder where it is not the usual one.
 	State string
+	// Ballast is the controller's prune.ballast; none by default, since every test has a store.
+	Ballast string
 	// Controller is the running controller, nil when there is none.
 	Controller *Process
 	// Agents are the running agents by name.
@@ -109,7 +111,7 @@ func (s *System) Rebuild(ctx context.Context, unlock string, args ...string) Res
 // StartController starts the controller and waits until it answers.
 func (s *System) StartController(ctx context.Context, args ...string) error {
 	cmd := exec.Command(s.Bin.Controller, append([]string{"run", "--state-dir", s.ControllerDir()}, args...)...)
-	cmd.Env = cleanEnv()
+	cmd.Env = append(cleanEnv(), "TUSKVAULT_PRUNE_BALLAST="+cmp.Or(s.Ballast, "0"))
 	p, err := startProcess(filepath.Join(s.Dir, "controller.log"), cmd)
 	if err != nil {
 		return err

@@ -8,6 +8,6 @@
 // the next one goes on: see Pruner.
 //
 // plan.go decides and touches nothing; pruner.go and steps.go act, one domain at
-// a time; runner.go gives runs over the domains a life, a name and a record;
+// a time; runner.go and run.go give runs over the domains a life, a name and a record;
 // ballast.go keeps some room for the day on which the store is full.
 package prune

@@ -36,7 +36,8 @@ type Plan struct {
 	Dead, Repack []check.PackUse
 	// Left is the garbage, in bytes, that stays in packs that stay.
 	Left int64
-	// Complete tells that more packs would not have been condemned at once.
+	// Complete tells that another prune would find nothing to do: that there was room
+	// for all packs, and that the budget, if it allowed anything, allowed everything.
 	Complete bool
 }
 
@@ -98,28 +99,29 @@ func cheapest(packs []check.PackUse) {
 
 // take condemns packs within the budget; the garbage of the others is left.
 func (p *Plan) take(packs []check.PackUse, r Rules) {
-	copied := p.copied()
+	copied, cut := p.copied(), false
 	for _, u := range packs {
 		switch {
 		case len(p.Dead)+len(p.Repack) >= r.Most:
 			p.Complete = false
 			p.Left += u.FrameBytes - u.LiveBytes
 		case copied+u.LiveBytes > r.Budget:
-			p.Left += u.FrameBytes - u.LiveBytes
+			p.Left, cut = p.Left+u.FrameBytes-u.LiveBytes, true
 		default:
 			copied += u.LiveBytes
 			p.Repack = append(p.Repack, u)
 		}
 	}
+	p.Complete = p.Complete && (!cut || len(p.Repack) == 0)
 }
 
 // merge condemns small packs within the budget, unless that makes one of one.
 func (p *Plan) merge(packs []check.PackUse, r Rules) {
 	before := len(p.Repack)
-	left := p.Left
+	left, complete := p.Left, p.Complete
 	p.take(packs, r)
 	if len(p.Repack)-before < 2 {
-		p.Repack = p.Repack[:before]
+		p.Repack, p.Complete = p.Repack[:before], complete
 	} else {
 		for _, u := range p.Repack[before:] {
 			left -= u.FrameBytes - u.LiveBytes

@@ -161,7 +161,23 @@ func (p *Pruner) uses(ctx context.Context, id seal.DomainID) (*check.Use, *known
 			}
 			return snapshotsOf(ctx, p.Catalog, id, func(s catalog.Snapshot) error { return p.snapshot(ctx, s, fn) })
 		}})
+	if err == nil {
+		p.tell(id, u)
+	}
 	return u, k, err
+}
+
+// maxTold bounds the damaged objects that are named in the log.
+const maxTold = 10
+
+// tell says what was not as it should be and kept nothing from going on.
+func (p *Pruner) tell(id seal.DomainID, u *check.Use) {
+	for _, f := range u.Damaged[:min(len(u.Damaged), maxTold)] {
+		p.Log.Warn("object is damaged and left as it is", zap.Stringer("domain", id), zap.String("object", f.Object), zap.String("reason", f.Detail))
+	}
+	if u.Missing > 0 {
+		p.Log.Error("chunks that snapshots need are in no pack", zap.Stringer("domain", id), zap.Int64("chunks", u.Missing))
+	}
 }
 
 func (p *Pruner) standing(ctx context.Context, k *known, u *check.PackUse) (check.Standing, error) {
