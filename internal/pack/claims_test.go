@@ -32,7 +32,7 @@ func TestADirectoryIsAllocatedByWhatIsThere(t *testing.T) {
 			}
 			var err error
 			got := repotest.Allocated(func() { _, err = pack.ReadDirectory(t.Context(), open, size, pack.ID{1}) })
-			if !errors.Is(err, errs.Corrupt) || got > 2<<20 {
+			if !errors.Is(err, errs.Corrupt) || got > 4<<20 {
 				t.Errorf("%d frames in %d bytes: %d bytes allocated, %v", count, size, got, err)
 			}
 		}
