@@ -74,6 +74,8 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutDrill(drill, filled[catalog.DrillReport](t)) },
 				func() error { _, err := tx.Pause(pause); return err },
 				func() error { return tx.PutKey(filled[catalog.Key](t)) },
+				func() error { return tx.PutPruneNeed(snapshot.Domain, filled[catalog.PruneNeed](t)) },
+				func() error { return tx.PutClock(filled[catalog.Clock](t)) },
 			} {
 				if err := put(); err != nil {
 					return err

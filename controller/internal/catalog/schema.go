@@ -17,7 +17,7 @@ import (
 // SchemaVersion is the version of the file's layout that this program writes.
 // A file of an older version is migrated forward when it is opened, one of a
 // newer version is refused.
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // bucket names a bucket of the file. Names are stored, and are part of the
 // catalog log: never reuse one for something else.
@@ -41,6 +41,8 @@ const (
 	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
 	bucketPauses    bucket = "pauses"    // kind "/" subject
 	bucketKeys      bucket = "keys"      // key id
+	bucketPrunable  bucket = "prunable"  // domain id
+	bucketClock     bucket = "clock"     // "clock"
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -61,7 +63,8 @@ const (
 func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketOutbox, bucketShipping,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketPrunable, bucketClock,
+		bucketOutbox, bucketShipping,
 	}
 }
 
@@ -93,6 +96,7 @@ const (
 	keyMeta   = "meta"
 	keyTotals = "totals"
 	keyCheck  = "check"
+	keyClock  = "clock"
 	keyScrub  = "scrub"
 	// keyDamaged is followed by domain and pack. These say what the store is found to
 	// be, which a scrub finds again, and are not exported.
@@ -111,6 +115,7 @@ func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
 		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
+		{from: 3, apply: addBuckets(bucketPrunable, bucketClock)},
 	}
 }
 
