@@ -62,6 +62,8 @@ const (
 	PauseLogDamaged PauseKind = "log-damaged"
 	// PauseRolledBack: somebody has seen a newer state of the store than it has.
 	PauseRolledBack PauseKind = "rolled-back"
+	// PauseClock: the clock has leapt further than anybody but a person can explain.
+	PauseClock PauseKind = "clock"
 )
 
 // Pause is a reason for which nothing may be deleted from the store, until a
