@@ -44,7 +44,22 @@ type Config struct {
 	Jobs JobsConfig `koanf:"jobs"`
 	// Scrub says how the store is read in the background.
 	Scrub ScrubConfig `koanf:"scrub"`
+	// Delete says when what was forgotten goes.
+	Delete DeleteConfig `koanf:"delete"`
 }
+
+// DeleteConfig says when what was forgotten goes. No call can change it: it is the
+// answer to a stolen admin's file.
+type DeleteConfig struct {
+	// Delay between forgetting a snapshot and purging it.
+	Delay time.Duration `koanf:"delay"`
+}
+
+// The bounds of delete.delay: within the first a person cannot notice.
+const (
+	minDeleteDelay = time.Hour
+	maxDeleteDelay = 366 * 24 * time.Hour
+)
 
 // ScrubConfig says how the store is read in the background.
 type ScrubConfig struct {
@@ -93,6 +108,7 @@ func DefaultConfig() Config {
 		Log:    LogConfig{Level: "info", Format: "auto", MaxSize: 100 << 20, MaxAge: 30 * 24 * time.Hour, MaxFiles: 10},
 		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
 		Scrub:  ScrubConfig{DailyBytes: 32 << 30, Interval: 7 * 24 * time.Hour},
+		Delete: DeleteConfig{Delay: 72 * time.Hour},
 	}
 }
 
@@ -119,6 +135,7 @@ func (c *Config) Validate() error {
 	bad(c.Jobs.PerAgent >= 1 && c.Jobs.PerAgent <= 100, "jobs.per_agent: %d is not within 1 and 100", c.Jobs.PerAgent)
 	bad(c.Scrub.DailyBytes >= 0, "scrub.daily_bytes: %d is negative", c.Scrub.DailyBytes)
 	bad(c.Scrub.Interval > 0, "scrub.interval: %s is not positive", c.Scrub.Interval)
+	bad(c.Delete.Delay >= minDeleteDelay && c.Delete.Delay <= maxDeleteDelay, "delete.delay: %s is not within %s and %s", c.Delete.Delay, minDeleteDelay, maxDeleteDelay)
 	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
 	return errors.Join(all...)
 }

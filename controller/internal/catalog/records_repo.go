@@ -132,7 +132,7 @@ type Snapshot struct {
 }
 
 // MaxContents bounds the databases that a snapshot's record names.
-const MaxContents = 256
+const MaxContents = 1000
 
 // SnapshotDatabase is one database of a snapshot, by its name in display form.
 type SnapshotDatabase struct {

@@ -35,12 +35,17 @@ const (
 	AgentOnline
 	AgentOffline
 	AgentRevoked
+	SnapshotForgotten
+	SnapshotUnforgotten
+	SnapshotHeld
+	SnapshotReleased
+	SnapshotPurged
 )
 
 // Kinds lists every kind, for tables that must be complete.
 func Kinds() []Kind {
 	var all []Kind
-	for k := JobQueued; k <= AgentRevoked; k++ {
+	for k := JobQueued; k <= SnapshotPurged; k++ {
 		all = append(all, k)
 	}
 	return all
