@@ -200,8 +200,11 @@ func TestAPauseBetweenDecidingAndDeletingIsObeyed(t *testing.T) {
 		w.want(s, going, "paused")
 		for what, act := range map[string]func(tx *catalog.Tx) error{
 			"unforget": func(tx *catalog.Tx) error { _, _, err := forget.Unforget(tx, s.ID); return err },
-			"hold":     func(tx *catalog.Tx) error { _, _, err := forget.Hold(tx, s.ID, time.Now().Add(time.Hour), w.wish()); return err },
-			"forget":   func(tx *catalog.Tx) error { _, _, err := forget.Forget(tx, s.ID, w.wish()); return err },
+			"hold": func(tx *catalog.Tx) error {
+				_, _, err := forget.Hold(tx, s.ID, time.Now().Add(time.Hour), w.wish())
+				return err
+			},
+			"forget": func(tx *catalog.Tx) error { _, _, err := forget.Forget(tx, s.ID, w.wish()); return err },
 		} {
 			if err := w.catalog.Update(t.Context(), catalog.Sync, act); errs.KindOf(err) != errs.Conflict {
 				t.Errorf("%s while it is purged: %v", what, err)
