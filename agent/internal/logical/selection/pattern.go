@@ -199,7 +199,8 @@ func near(pattern string, names []string) []string {
 			d = min(d, nearest.Distance(want, own, nearEdits))
 		}
 		plain := strings.Trim(last, "*?")
-		if d > nearEdits && !(len(want) >= 3 && plain != "" && strings.Contains(own, plain)) {
+		holds := len(want) >= 3 && plain != "" && strings.Contains(own, plain)
+		if d > nearEdits && !holds {
 			return d + 1 // further than one that holds what was asked for
 		}
 		return d
