@@ -214,7 +214,8 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
 		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
-		Deletion: api.Deletion{Delay: c.config.Delete.Delay, ClockDoubt: w.clock.Doubt, Deferred: w.purger.Deferred, Users: w.users},
+		Deletion: api.Deletion{Delay: c.config.Delete.Delay, ClockDoubt: w.clock.Doubt,
+			CheckClock: func(ctx context.Context) error { return w.clock.Check(ctx, false) }, Deferred: w.purger.Deferred, Users: w.users},
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},

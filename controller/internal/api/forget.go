@@ -29,8 +29,11 @@ const (
 type Deletion struct {
 	// Delay between forgetting and purging, from the controller's own file alone.
 	Delay time.Duration
-	// ClockDoubt says why the clock is not believed, empty when it is.
+	// ClockDoubt says why the clock was not believed when it was looked at last, empty
+	// when it was.
 	ClockDoubt func() string
+	// CheckClock looks at it: an error means that it is not to be relied on.
+	CheckClock func(ctx context.Context) error
 	// Deferred tells how many purged snapshots the store does not let go yet, and why.
 	Deferred func() (int, string)
 	// Users counts exports, which read snapshots without a job.
@@ -123,11 +126,13 @@ func (s *snapshotService) changeAll(ctx context.Context, refs []string, reason s
 	case len(reason) > maxReason || !utf8.ValidString(reason):
 		return nil, field("reason", "want at most %d bytes of text", maxReason)
 	}
+	// A delay that begins by a wrong clock is no delay.
+	doubtful := how.kind == event.SnapshotForgotten && s.deps.Deletion.CheckClock != nil && s.deps.Deletion.CheckClock(ctx) != nil
 	var out []*tuskvaultv1.Snapshot
 	var changed []catalog.Snapshot
 	err = s.deps.Catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {
 		out, changed = nil, nil
-		w := forget.Wish{By: c.String(), Reason: reason, Now: time.Now(), Delay: s.deps.Deletion.Delay, Doubtful: s.deps.Deletion.doubt() != ""}
+		w := forget.Wish{By: c.String(), Reason: reason, Now: time.Now(), Delay: s.deps.Deletion.Delay, Doubtful: doubtful}
 		for _, ref := range refs {
 			found, err := resolveNamed(tx, ref, how.latest)
 			if err != nil {

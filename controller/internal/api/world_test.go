@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -126,7 +127,7 @@ func newWorld(t *testing.T) *world {
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
 		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks,
-		Deletion: api.Deletion{Delay: 72 * time.Hour, ClockDoubt: func() string { return w.doubt }, Users: &forget.Users{}},
+		Deletion: api.Deletion{Delay: 72 * time.Hour, ClockDoubt: func() string { return w.doubt }, CheckClock: w.checkClock, Users: &forget.Users{}},
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())
 		},
@@ -146,6 +147,13 @@ func newWorld(t *testing.T) *world {
 		running.Wait()
 	})
 	return w
+}
+
+func (w *world) checkClock(context.Context) error {
+	if w.doubt != "" {
+		return fmt.Errorf("the clock is in doubt: %s: %w", w.doubt, errs.Conflict)
+	}
+	return nil
 }
 
 // noIngest has no chunks to distrust.

@@ -105,7 +105,7 @@ func (g *Guard) tell(doubt string) {
 	defer g.mu.Unlock()
 	switch {
 	case doubt != "" && g.doubt == "":
-		g.log.Error("the clock is in doubt, nothing is deleted", zap.String("reason", doubt))
+		g.log.Warn("the clock is in doubt, nothing is deleted", zap.String("reason", doubt))
 	case doubt == "" && g.doubt != "":
 		g.log.Info("the clock is believed again")
 	}

@@ -22,6 +22,9 @@ import (
 const (
 	// roundEvery is how often it looks for what is due.
 	roundEvery = 5 * time.Minute
+	// settleTime is how long it waits after a start: agents connect meanwhile, who
+	// vouch for the clock.
+	settleTime = time.Minute
 	// batch is how many snapshots one transaction decides about.
 	batch = 100
 )
@@ -91,18 +94,19 @@ func NewPurger(d Deps) *Purger {
 
 // Run purges until ctx ends.
 func (p *Purger) Run(ctx context.Context) error {
-	tick := time.NewTicker(roundEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
+	next := time.NewTimer(settleTime)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+		case <-ctx.Done():
+			return nil
+		}
 		if err := p.Round(ctx); err != nil && ctx.Err() == nil {
 			p.d.Log.Warn("snapshots not purged, will try again", zap.Error(err), zap.Duration("pause", roundEvery))
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
+		next.Reset(roundEvery)
 	}
-	return nil
 }
 
 // Deferred tells how many purged snapshots the store does not let go yet, and
