@@ -46,6 +46,8 @@ type Config struct {
 	Scrub ScrubConfig `koanf:"scrub"`
 	// Prune says how what no snapshot needs is deleted.
 	Prune PruneConfig `koanf:"prune"`
+	// Delete says when what was forgotten goes.
+	Delete DeleteConfig `koanf:"delete"`
 }
 
 // PruneConfig says how what no snapshot needs is deleted.
@@ -59,6 +61,19 @@ type PruneConfig struct {
 	// Ballast is kept in a store that is a folder, so that a full one can be pruned; 0 keeps none.
 	Ballast config.Size `koanf:"ballast"`
 }
+
+// DeleteConfig says when what was forgotten goes. No call can change it: it is the
+// answer to a stolen admin's file.
+type DeleteConfig struct {
+	// Delay between forgetting a snapshot and purging it.
+	Delay time.Duration `koanf:"delay"`
+}
+
+// The bounds of delete.delay: within the first a person cannot notice.
+const (
+	minDeleteDelay = time.Hour
+	maxDeleteDelay = 366 * 24 * time.Hour
+)
 
 // ScrubConfig says how the store is read in the background.
 type ScrubConfig struct {
@@ -108,6 +123,7 @@ func DefaultConfig() Config {
 		Jobs:   JobsConfig{HeartbeatInterval: 10 * time.Second, Lease: time.Minute, Attempts: 3, Backoff: 10 * time.Second, PerAgent: 2},
 		Scrub:  ScrubConfig{DailyBytes: 32 << 30, Interval: 7 * 24 * time.Hour},
 		Prune:  PruneConfig{MinAge: 24 * time.Hour, RepackBytes: 16 << 30, Interval: 24 * time.Hour, Ballast: 64 << 20},
+		Delete: DeleteConfig{Delay: 72 * time.Hour},
 	}
 }
 
@@ -138,6 +154,7 @@ func (c *Config) Validate() error {
 	bad(c.Prune.RepackBytes >= 0, "prune.repack_bytes: %d is negative", c.Prune.RepackBytes)
 	bad(c.Prune.Interval == 0 || c.Prune.Interval >= time.Minute, "prune.interval: %s is neither 0 nor at least 1m", c.Prune.Interval)
 	bad(c.Prune.Ballast >= 0 && c.Prune.Ballast <= 1<<40, "prune.ballast: %d is not within 0 and 1TiB", c.Prune.Ballast)
+	bad(c.Delete.Delay >= minDeleteDelay && c.Delete.Delay <= maxDeleteDelay, "delete.delay: %s is not within %s and %s", c.Delete.Delay, minDeleteDelay, maxDeleteDelay)
 	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
 	return errors.Join(all...)
 }

@@ -15,10 +15,12 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/api"
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/clock"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/export"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/forget"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
@@ -120,6 +122,9 @@ type wired struct {
 	checker    *scrub.Checker
 	scrubber   *scrub.Scrubber
 	pruner     *prune.Runner
+	clock      *clock.Guard
+	users      *forget.Users
+	purger     *forget.Purger
 	server     *grpc.Server
 }
 
@@ -166,6 +171,9 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	if err := w.prune(cat); err != nil {
 		return nil, err
 	}
+	w.clock = clock.New(cat, r.Store(), w.hub.Clocks, c.log)
+	w.users = &forget.Users{}
+	w.purger = forget.NewPurger(forget.Deps{Catalog: cat, Store: r.Store(), Clock: w.clock, Trail: w.trail, Events: w.events, Users: w.users, Delay: c.config.Delete.Delay, Log: c.log})
 	return w, w.serveOn(cat, issuer, keys)
 }
 
@@ -211,6 +219,8 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
 		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner,
+		Deletion: api.Deletion{Delay: c.config.Delete.Delay, ClockDoubt: w.clock.Doubt,
+			CheckClock: func(ctx context.Context) error { return w.clock.Check(ctx, false) }, Deferred: w.purger.Deferred, Users: w.users},
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},
@@ -254,6 +264,14 @@ func (w *wired) run(ctx context.Context) error {
 			}
 			close(recovered)
 			return w.manager.Run(ctx)
+		}, func(ctx context.Context) error {
+			// Which jobs use what is known once they are recovered.
+			select {
+			case <-recovered:
+			case <-ctx.Done():
+				return nil
+			}
+			return w.purger.Run(ctx)
 		}},
 		// These stop together: the hub ends sessions and the ingest ends uploads, so
 		// that the server's calls return by themselves within its grace.

@@ -137,7 +137,13 @@ func (j journal) LogNumber(context.Context) (uint64, error) { return j.catalog.H
 // snapshotRecord turns what the ingest tells of a snapshot into the catalog's
 // record. What only the catalog knows is filled in there.
 func snapshotRecord(s ingest.Snapshot) catalog.Snapshot {
-	return catalog.Snapshot{ID: s.ID, Instance: s.Instance, Agent: s.Agent, Domain: s.Domain, Kind: s.Kind, Fence: s.Fence,
+	var contents []catalog.SnapshotDatabase
+	if len(s.Databases) <= catalog.MaxContents {
+		for _, d := range s.Databases {
+			contents = append(contents, catalog.SnapshotDatabase{Name: d.Name, Complete: d.State == repo.DatabaseComplete})
+		}
+	}
+	return catalog.Snapshot{ID: s.ID, Instance: s.Instance, Agent: s.Agent, Domain: s.Domain, Kind: s.Kind, Fence: s.Fence, Contents: contents,
 		Started: s.Started, Committed: s.Committed, Complete: s.Complete, SealEpoch: s.SealEpoch, ObjectHash: s.Object, ObjectBytes: s.Size,
 		Databases: int32(len(s.Databases)), Rows: s.Rows, PlainBytes: s.PlainBytes, Chunks: s.Chunks, StoredBytes: s.StoredBytes,
 		ServerVersion: int32(s.ServerVersion), SystemIdentifier: s.SystemIdentifier}

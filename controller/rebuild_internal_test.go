@@ -16,7 +16,9 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/export"
+	"github.com/tuskvault/tuskvault/controller/internal/forget"
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/blobtest"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
@@ -408,5 +410,100 @@ func TestAStoreWithoutItsRootIsNotRebuiltBehindTheFleetsBack(t *testing.T) {
 	must(t, p.store.Delete(t.Context(), serial))
 	if _, err := p.rebuild(t.Context(), p.store, p.config(), RebuildOptions{}); errs.KindOf(err) != errs.NotFound {
 		t.Errorf("no root: %v", err)
+	}
+}
+
+func TestWhatWasForgottenAndHeldIsSoAfterARebuild(t *testing.T) {
+	p := newPast(t)
+	forgotten := catalog.Forgotten{Time: time.Now().UTC().Round(0), By: "operator/a", Reason: "old", PurgeAfter: time.Now().Add(72 * time.Hour).UTC().Round(0)}
+	held := catalog.Hold{Until: time.Now().Add(1000 * time.Hour).UTC().Round(0), By: "operator/b", Reason: "court case", Time: forgotten.Time}
+	alter := func(id repo.JobID, fn func(s *catalog.Snapshot)) {
+		p.change(func(tx *catalog.Tx) error {
+			s, err := tx.Snapshot(id)
+			if errs.KindOf(err) == errs.NotFound {
+				s, err = catalog.Snapshot{ID: id, Instance: p.instance, Committed: time.Now(), Domain: p.domain.ID()}, nil
+			}
+			fn(&s)
+			return errors.Join(err, tx.PutSnapshot(s))
+		})
+	}
+	alter(p.ended, func(s *catalog.Snapshot) { s.Forgotten, s.Hold = forgotten, held })
+	alter(p.running, func(s *catalog.Snapshot) { s.Forgotten, s.Purged = forgotten, forgotten.Time })
+	done := repo.NewID() // purged: its object is gone, its record is not
+	alter(done, func(s *catalog.Snapshot) { s.Forgotten, s.Purged = forgotten, forgotten.Time })
+	c := p.config()
+	_, err := p.rebuild(t.Context(), p.store, c, RebuildOptions{})
+	must(t, err)
+	cat, err := catalog.Open(t.Context(), c.catalogFile(), catalog.Options{Detached: true})
+	must(t, err)
+	defer func() { _ = cat.Close() }()
+	r, err := repo.Open(t.Context(), p.store, p.unlocker)
+	must(t, err)
+	read := func(id repo.JobID) (s catalog.Snapshot, err error) {
+		return s, cat.View(t.Context(), func(tx *catalog.Tx) (err error) { s, err = tx.Snapshot(id); return err })
+	}
+	if s, err := read(p.ended); err != nil || s.Forgotten != forgotten || s.Hold != held || !s.Purged.IsZero() || len(s.Contents) == 0 {
+		t.Errorf("forgotten and held: %+v, %v", s, err)
+	}
+	if s, err := read(p.unknown); err != nil || !s.Live() {
+		t.Errorf("of which the log says nothing: %+v, %v", s, err)
+	}
+	trail := audit.New(cat, zaptest.NewLogger(t))
+	purger := forget.NewPurger(forget.Deps{Catalog: cat, Store: r.Store(), Clock: believed{}, Trail: trail, Events: event.New(time.Now(), 10), Users: &forget.Users{}, Delay: time.Hour, Log: zaptest.NewLogger(t)})
+	must(t, purger.Round(t.Context()))
+	for _, id := range []repo.JobID{p.ended, p.running, done} {
+		if _, err := read(id); err != nil {
+			t.Errorf("snapshot %s went while deletion is paused: %v", id.Short(), err)
+		}
+	}
+	must(t, cat.Update(t.Context(), catalog.Sync, func(tx *catalog.Tx) error { _, err := tx.ResumeDeletion("operator/a"); return err }))
+	must(t, purger.Round(t.Context()))
+	if s, err := read(p.ended); err != nil || s.Hold != held {
+		t.Errorf("held: %+v, %v", s, err)
+	}
+	for _, id := range []repo.JobID{p.running, done} {
+		if _, err := read(id); errs.KindOf(err) != errs.NotFound {
+			t.Errorf("purged snapshot %s: %v", id.Short(), err)
+		}
+	}
+	// The next start finds no object that it would take for news.
+	rec := &reconciler{repository: r, catalog: cat}
+	if found, err := rec.run(t.Context()); err != nil || found.adopted != 0 || len(found.absent) != 0 || found.snapshots != 2 {
+		t.Errorf("the next start: %+v, %v", found, err)
+	}
+}
+
+// believed is a clock that is right.
+type believed struct{}
+
+func (believed) Check(context.Context, bool) error { return nil }
+
+func TestAStartWhileASnapshotIsPurgedDoesNotBringItBack(t *testing.T) {
+	p := newPast(t)
+	r, err := repo.Open(t.Context(), p.store, p.unlocker)
+	must(t, err)
+	rec := &reconciler{repository: r, catalog: p.catalog, all: true}
+	_, err = rec.run(t.Context())
+	must(t, err)
+	at := time.Now().UTC().Round(0)
+	p.change(func(tx *catalog.Tx) error {
+		s, err := tx.Snapshot(p.ended)
+		s.Forgotten, s.Purged = catalog.Forgotten{Time: at, By: "operator/a"}, at
+		return errors.Join(err, tx.PutSnapshot(s))
+	})
+	for _, all := range []bool{false, true} {
+		rec.all = all
+		found, err := rec.run(t.Context())
+		must(t, err)
+		if found.adopted != 0 {
+			t.Errorf("adopted %d", found.adopted)
+		}
+		must(t, p.catalog.View(t.Context(), func(tx *catalog.Tx) error {
+			s, err := tx.Snapshot(p.ended)
+			if !s.Purged.Equal(at) {
+				t.Errorf("read anew %t: %+v", all, s)
+			}
+			return err
+		}))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // The bounds of a reconciliation.
@@ -48,7 +49,8 @@ type reconciled struct {
 	snapshots, adopted int
 	// damaged objects, at most maxNamed of them.
 	damaged []error
-	// absent are snapshots of the catalog without an object. Nothing was done about them.
+	// absent are snapshots of the catalog without an object, but for those that are
+	// being purged: the purger drops their records. Nothing was done about them.
 	absent []repo.JobID
 }
 
@@ -211,6 +213,8 @@ func adopt(tx *catalog.Tx, s catalog.Snapshot) (news bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	// That it is forgotten, held or purged no object says: what the log has is kept.
+	s.Forgotten, s.Hold, s.Purged = old.Forgotten, old.Hold, old.Purged
 	s.InstanceName, s.Incarnation, s.StoredBytes, s.SealEpoch = old.InstanceName, old.Incarnation, old.StoredBytes, max(s.SealEpoch, old.SealEpoch)
 	if news {
 		s.InstanceName, s.Incarnation = instance.FullName(), instance.Incarnation
@@ -294,7 +298,7 @@ func (r *reconciler) findAbsent(ctx context.Context, seen map[repo.JobID]struct{
 				return err
 			}
 			for _, s := range rows {
-				if _, ok := seen[s.ID]; !ok {
+				if _, ok := seen[s.ID]; !ok && s.Purged.IsZero() {
 					out.absent = append(out.absent, s.ID)
 				}
 			}
@@ -314,7 +318,14 @@ func (r *reconciler) drop(ctx context.Context, absent []repo.JobID) error {
 	}
 	return r.catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error {
 		for _, id := range absent {
-			if err := tx.DeleteSnapshot(id); err != nil {
+			s, err := tx.Snapshot(id)
+			if err == nil {
+				err = tx.DeleteSnapshot(id)
+			}
+			if err == nil && s.Domain != (seal.DomainID{}) {
+				err = tx.PutPruneNeed(s.Domain, catalog.PruneNeed{Since: time.Now(), Snapshots: 1, Bytes: s.StoredBytes})
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -191,7 +191,11 @@ func (f *fake) StartRestore(_ context.Context, r *tuskvaultv1.StartRestoreReques
 	j.DryRun, j.SnapshotId = r.GetDryRun(), snapshotB
 	j.Restore = &tuskvaultv1.RestoreWork{Databases: r.GetDatabases(), Replace: r.GetReplace(), Schemas: r.GetSchemas(), Tables: r.GetTables(), Sections: r.GetSections(),
 		RoleMap: r.GetRoleMap(), TablespaceMap: r.GetTablespaceMap(), Live: r.GetLive(), LiveSchema: r.GetLiveSchema(), SkipDamaged: r.GetSkipDamaged()}
-	return &tuskvaultv1.StartRestoreResponse{Job: j}, nil
+	out := &tuskvaultv1.StartRestoreResponse{Job: j}
+	if r.GetSnapshot() == "c1" {
+		out.Warnings = []string{"snapshot c1000000 was forgotten by operator/admin"}
+	}
+	return out, nil
 }
 
 func (f *fake) find(prefix string) (*tuskvaultv1.Job, error) {

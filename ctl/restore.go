@@ -103,6 +103,7 @@ func (a *app) restore(c *cobra.Command, req *tuskvaultv1.StartRestoreRequest, wa
 	err := a.call(c, func(ctx context.Context, cl *client) error {
 		r, err := cl.job.StartRestore(ctx, req)
 		job = r.GetJob()
+		a.warn(r.GetWarnings())
 		return hintNotFound(err, `run "tuskctl snapshot ls" and "tuskctl instance ls"`)
 	})
 	if err != nil {

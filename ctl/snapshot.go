@@ -14,7 +14,8 @@ import (
 
 func (a *app) snapshotCmd() *cobra.Command {
 	c := &cobra.Command{Use: "snapshot", Aliases: []string{"snapshots"}, Short: "What backups have made"}
-	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd(), a.snapshotVerifyCmd(), a.snapshotReportsCmd(), a.snapshotExportCmd())
+	c.AddCommand(a.snapshotListCmd(), a.snapshotShowCmd(), a.snapshotTablesCmd(), a.snapshotVerifyCmd(), a.snapshotReportsCmd(), a.snapshotExportCmd(),
+		a.snapshotDiffCmd(), a.snapshotForgetCmd(), a.snapshotUnforgetCmd(), a.snapshotHoldCmd(), a.snapshotReleaseCmd())
 	return c
 }
 
@@ -36,7 +37,7 @@ func (a *app) snapshotListCmd() *cobra.Command {
 					{Head: "SIZE", Right: true}, {Head: "STORED", Right: true}, {Head: "VERIFIED", Right: true}, {Head: "TIME", Wide: true}, {Head: "KIND", Wide: true}, {Head: "POSTGRESQL", Wide: true}, {Head: "FULL ID", Wide: true}}}
 				var names []string
 				for _, s := range r.GetSnapshots() {
-					t.Row(print.Short(s.GetId()), s.GetInstance(), print.Ago(s.GetCommitTime(), a.now()), completeness(s.GetComplete()), fmt.Sprint(s.GetDatabases()), print.Count(s.GetRows()),
+					t.Row(print.Short(s.GetId()), s.GetInstance(), print.Ago(s.GetCommitTime(), a.now()), a.stateText(s), fmt.Sprint(s.GetDatabases()), print.Count(s.GetRows()),
 						print.Size(s.GetPlainBytes()), print.Size(s.GetStoredBytes()), a.verifiedText(s), print.Time(s.GetCommitTime()), s.GetKind(), print.Version(s.GetServerVersionNum()), s.GetId())
 					names = append(names, s.GetId())
 				}
@@ -62,6 +63,13 @@ func (a *app) verifiedText(s *tuskvaultv1.Snapshot) string {
 		return s.GetLastDrillVerdict()
 	}
 	return "never"
+}
+
+func orNone(reason string) string {
+	if reason == "" {
+		return "no reason was given"
+	}
+	return reason
 }
 
 func completeness(complete bool) string {
@@ -99,6 +107,17 @@ func (a *app) snapshotText(r *tuskvaultv1.GetSnapshotResponse) string {
 	line("taken", "%s to %s (%s ago)", print.Time(s.GetStartTime()), print.Time(s.GetCommitTime()), print.Ago(s.GetCommitTime(), a.now()))
 	line("size", "%s rows, %s%s", print.Count(s.GetRows()), print.Size(s.GetPlainBytes()), stored)
 	line("globals", "%d roles; schema by %s", r.GetRoles(), r.GetDumpTool())
+	if f := s.GetForgotten(); f != nil {
+		after := f.GetPurgeAfterTime().AsTime().Sub(a.now())
+		when := "as soon as nothing keeps it"
+		if after > 0 {
+			when = "after " + print.Time(f.GetPurgeAfterTime())
+		}
+		line("forgotten", "%s by %s: %s; it is purged %s", print.Time(f.GetTime()), f.GetBy(), orNone(f.GetReason()), when)
+	}
+	if h := s.GetHold(); h != nil {
+		line("held", "until %s by %s: %s", print.Time(h.GetUntilTime()), h.GetBy(), h.GetReason())
+	}
 	for _, p := range r.GetProblems() {
 		line("problem", "%s", problemText(p))
 	}

@@ -83,6 +83,7 @@ func (a *app) verify(c *cobra.Command, req *tuskvaultv1.VerifySnapshotRequest, w
 	err := a.call(c, func(ctx context.Context, cl *client) error {
 		r, err := cl.snapshot.VerifySnapshot(ctx, req)
 		job = r.GetJob()
+		a.warn(r.GetWarnings())
 		return hintNotFound(err, `run "tuskctl snapshot ls" and "tuskctl agent ls"`,
 			`what an agent can hold: run "tuskctl agent show AGENT"; to let one hold drills of others: run "tuskctl agent drills AGENT --on"`)
 	})

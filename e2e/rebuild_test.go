@@ -174,10 +174,22 @@ func TestALostControllerIsMadeAgainFromStoreAndKey(t *testing.T) {
 	if r := d.Rebuild(t.Context(), "file:"+d.key); r.Code == 0 {
 		t.Error("rebuild in the folder of a controller")
 	}
+	// That a snapshot is to go, and is held, no object says: the log has it before the
+	// command returns.
+	ok(t, d.System, "snapshot", "hold", second, "--until", "90d", "--reason", "audit")
+	refused(t, d.System, 9, []string{"is held until", "tuskctl snapshot release"}, "snapshot", "forget", second, "--yes")
+	ok(t, d.System, "snapshot", "forget", first, "--yes", "--reason", "old")
 	d.lose()
 	d.rebuild("1 agents, 1 instances", "snapshots  3,")
 	d.returns()
-	d.restores(first, "thrice", want)
+	if out := ok(t, d.System, "snapshot", "ls"); !strings.Contains(out, "complete, forgotten, purge in 71h") || !strings.Contains(out, "complete, held until ") {
+		t.Errorf("after a rebuild:\n%s", out)
+	}
+	if out := ok(t, d.System, "snapshot", "diff", first, second); !strings.Contains(out, "changed") {
+		t.Errorf("compared:\n%s", out)
+	}
+	d.restores(first, "thrice", want) // a forgotten one is there until it is purged
+	ok(t, d.System, "snapshot", "unforget", first)
 	d.says("deletion is paused")
 }
 

@@ -68,6 +68,8 @@ type Features struct {
 	AtomicCreate bool
 	// Durable: a nil from Create means that the bytes are on stable storage.
 	Durable bool
+	// OwnClock: Info.Modified is by a clock other than this machine's.
+	OwnClock bool
 	// Location names the store for people, without credentials.
 	Location string
 }

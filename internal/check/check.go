@@ -65,6 +65,9 @@ type Known interface {
 	// Snapshot tells whether a snapshot that is in the store is known, or is being
 	// made just now.
 	Snapshot(ctx context.Context, id repo.JobID) (bool, error)
+	// Leaving tells whether a snapshot that Snapshots gave may be gone from the store by
+	// now: it is being deleted, or not known any more.
+	Leaving(ctx context.Context, id repo.JobID) (bool, error)
 	// Unindexed tells whether a pack is known to be in no index file yet.
 	Unindexed(ctx context.Context, id pack.ID) (bool, error)
 }

@@ -49,6 +49,21 @@ func TestASoundRepositoryHasNoFindings(t *testing.T) {
 	}
 }
 
+func TestASnapshotThatIsPurgedWhileACheckGoesOnIsNotMissing(t *testing.T) {
+	for _, leaving := range []bool{true, false} {
+		w := newWorld(t)
+		gone := w.snapshots[1]
+		w.recorded() // before it goes
+		must(t, w.store.Delete(t.Context(), repo.SnapshotObject(w.backups[0].Instance, gone)))
+		if leaving {
+			w.leaving = gone
+		}
+		if r := w.check(w.options()); r.Damaged() == leaving {
+			t.Errorf("purged %t: findings %+v", leaving, r.Findings)
+		}
+	}
+}
+
 func TestWithoutKeysASoundRepositoryHasNoFindings(t *testing.T) {
 	w := newWorld(t)
 	r := w.check(check.Options{Dir: t.TempDir(), Sample: check.Whole})

@@ -191,11 +191,15 @@ func (c *checker) compareSnapshot(ctx context.Context, known []byte, inStore [][
 		}
 		return nil
 	}
-	// It may have come since the listing, or be one that could not be read.
+	// It may have come since the listing, or be one that could not be read, or have
+	// been purged.
 	_, err := c.store.Stat(ctx, key)
 	if errors.Is(err, errs.NotFound) {
-		c.lostSnapshot(key, Missing, "the catalog has recorded it")
-		return nil
+		leaving, err := c.o.Known.Leaving(ctx, repo.ID(known[16:32]))
+		if err == nil && !leaving {
+			c.lostSnapshot(key, Missing, "the catalog has recorded it")
+		}
+		return err
 	}
 	return c.fatal(ctx, err)
 }

@@ -24,7 +24,7 @@ func TestWhatIsNeededIsFoundInBoundedMemory(t *testing.T) {
 	}
 	for _, chunks := range sizes {
 		folder := t.TempDir()
-		r := largeRepository(t, folder, chunks)
+		r, _ := largeRepository(t, folder, chunks)
 		domain, all := multiply(t, r, snapshots)
 		runtime.GC()
 		var before runtime.MemStats

@@ -30,6 +30,7 @@ type world struct {
 	snapshots []repo.JobID
 	head      repo.Witness
 	records   []check.KnownSnapshot
+	leaving   repo.JobID // purged while a check goes on
 }
 
 func must(t testing.TB, err error) {
@@ -124,6 +125,10 @@ func (k known) Snapshots(_ context.Context, fn func(check.KnownSnapshot) error) 
 
 func (k known) Snapshot(_ context.Context, id repo.JobID) (bool, error) {
 	return slices.Contains(k.w.snapshots, id), nil
+}
+
+func (k known) Leaving(_ context.Context, id repo.JobID) (bool, error) {
+	return k.w.leaving == id, nil
 }
 
 func (k known) Unindexed(context.Context, pack.ID) (bool, error) { return false, nil }

@@ -158,7 +158,7 @@ func (d decoder) setSection(v reflect.Value, raw any) error {
 	var problems []error
 	for key := range m {
 		if _, ok := known[key]; !ok {
-			problems = append(problems, fmt.Errorf("unknown key %q%s: %w", key, nearest(key, keyList(known)), errs.Invalid))
+			problems = append(problems, fmt.Errorf("unknown key %q%s: %w", key, meant(key, keyList(known)), errs.Invalid))
 		}
 	}
 	for i := range v.NumField() {

@@ -146,7 +146,7 @@ func (l *loader) section(n *yaml.Node, t reflect.Type, file, path string) {
 		kt, ok := known[name.Value]
 		switch {
 		case !ok:
-			l.problem("%s: unknown key %q%s: %w", at(name), key, nearest(name.Value, keyList(known)), errs.Invalid)
+			l.problem("%s: unknown key %q%s: %w", at(name), key, meant(name.Value, keyList(known)), errs.Invalid)
 		case seen[name.Value]:
 			l.problem("%s: key %q is there twice: %w", at(name), key, errs.Invalid)
 		case isSection(kt):
@@ -207,7 +207,7 @@ func (l *loader) variables(m map[string]string, where string) {
 		if key, ok := keys[name]; ok {
 			l.put(key, m[name], where+" "+name)
 		} else if strings.HasPrefix(name, prefix) {
-			l.report.Warnings = append(l.report.Warnings, fmt.Sprintf("%s: %s is no key of this program%s", where, name, nearest(name, known)))
+			l.report.Warnings = append(l.report.Warnings, fmt.Sprintf("%s: %s is no key of this program%s", where, name, meant(name, known)))
 		}
 	}
 }

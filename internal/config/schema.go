@@ -3,8 +3,9 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
+
+	"github.com/tuskvault/tuskvault/internal/nearest"
 )
 
 // prefix of all environment variables.
@@ -61,38 +62,13 @@ func variable(key string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
-// nearest gives ` (did you mean "x"?)` for the known word closest to a wrong
+// meant gives ` (did you mean "x"?)` for the known word closest to a wrong
 // one, or "" when none is close.
-func nearest(word string, known []string) string {
-	best, bestDistance := "", max(2, len(word)/3)+1
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := distance(word, k); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
-	if best == "" {
+func meant(word string, known []string) string {
+	limit := max(2, len(word)/3)
+	best := nearest.Names(known, 1, limit, func(k string) int { return nearest.Distance(word, k, limit) })
+	if best == nil {
 		return ""
 	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf(" (did you mean %q?)", best[0])
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/factsql"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -124,7 +125,7 @@ func (r *run) create(w io.Writer, all []loadable) error {
 		if err != nil {
 			return err
 		}
-		s.line(createDatabase(l.database, p, r.content.Instance.Version))
+		s.line(factsql.CreateDatabase(l.database.Name, l.database.Encoding, p, r.content.Instance.Version) + ";")
 	}
 	return s.close()
 }

@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/factsql"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
@@ -127,55 +127,18 @@ func (p *pageReader) next() (oid uint32, page int64, data []byte, err error) {
 	return uint32(number(6)), number(14), p.row[head:], nil
 }
 
-// grants gives the statements that set the privileges of a new object, say
-// "LARGE OBJECT 7", as acl has them, each with its grantor. A nil acl is what a
-// new object has.
+// grants gives the statements of a script that set the privileges of an object,
+// each with its grantor.
 func grants(object string, owner pg.Name, acl repo.ACL) []string {
-	if acl == nil {
-		return nil
-	}
-	all := []string{"REVOKE ALL ON " + object + " FROM PUBLIC;", "REVOKE ALL ON " + object + " FROM " + owner.Quote() + ";"}
-	// Who hands on a privilege must have it first.
-	items := slices.Clone(acl)
-	slices.SortStableFunc(items, func(a, b repo.ACLItem) int { return rank(a, owner) - rank(b, owner) })
-	for _, i := range items {
-		to := "PUBLIC"
-		if i.Grantee != "" {
-			to = i.Grantee.Quote()
-		}
-		q := "GRANT " + privilege(i.Privilege) + " ON " + object + " TO " + to
-		if i.Grantable && i.Grantee != owner {
-			q += " WITH GRANT OPTION"
-		}
-		if q += ";"; i.Grantor != owner && i.Grantor != "" {
-			all = append(all, "SET SESSION AUTHORIZATION "+i.Grantor.Quote()+";", q, "RESET SESSION AUTHORIZATION;")
+	var all []string
+	for _, g := range factsql.Grants(object, owner, acl) {
+		if g.As != "" {
+			all = append(all, "SET SESSION AUTHORIZATION "+g.As.Quote()+";", g.SQL+";", "RESET SESSION AUTHORIZATION;")
 			continue
 		}
-		all = append(all, q)
+		all = append(all, g.SQL+";")
 	}
 	return all
-}
-
-func rank(i repo.ACLItem, owner pg.Name) int {
-	switch {
-	case i.Grantee == owner:
-		return 0
-	case i.Grantor == owner && i.Grantable:
-		return 1
-	case i.Grantor == owner:
-		return 2
-	}
-	return 3
-}
-
-// privilege lets nothing but words into a statement.
-func privilege(p string) string {
-	for _, c := range p {
-		if c != ' ' && (c < 'A' || c > 'Z') {
-			return "NOTHING"
-		}
-	}
-	return p
 }
 
 // objectACL gives the text of an entry for the privileges of a large object.

@@ -90,13 +90,13 @@ func TestEveryMethodTakesWhoItsRowSaysAndNobodyElse(t *testing.T) {
 			case strings.Contains(method, "AgentService/"), strings.Contains(method, "ChunkService/"):
 				return []string{agent}
 			case strings.HasSuffix(method, "/StartBackup"), strings.HasSuffix(method, "/StartRestore"), strings.HasSuffix(method, "/CancelJob"), strings.HasSuffix(method, "/VerifySnapshot"),
-				strings.HasSuffix(method, "/Export"), strings.HasSuffix(method, "/CheckRepository"), strings.HasSuffix(method, "/CancelCheck"):
+				strings.HasSuffix(method, "/UnforgetSnapshots"), strings.HasSuffix(method, "/HoldSnapshot"), strings.HasSuffix(method, "/Export"), strings.HasSuffix(method, "/CheckRepository"), strings.HasSuffix(method, "/CancelCheck"):
 				return []string{oper, admin}
 			case strings.HasSuffix(method, "/ListTokens"), strings.Contains(method, "KeyService/"):
 				return []string{admin}
 			}
 			verb := method[strings.LastIndexByte(method, '/')+1:]
-			for _, reads := range []string{"List", "Get", "Watch"} {
+			for _, reads := range []string{"List", "Get", "Watch", "Diff"} {
 				if strings.HasPrefix(verb, reads) {
 					return []string{viewer, oper, admin}
 				}

@@ -75,7 +75,7 @@ func (s *snapshotService) VerifySnapshot(ctx context.Context, r *tuskvaultv1.Ver
 	if err != nil {
 		return nil, fmt.Errorf("verify snapshot %s: %w", snapshot.ID.Short(), err)
 	}
-	return &tuskvaultv1.VerifySnapshotResponse{Job: (&jobService{deps: s.deps}).job(j)}, nil
+	return &tuskvaultv1.VerifySnapshotResponse{Job: (&jobService{deps: s.deps}).job(j), Warnings: forgottenWarning(snapshot)}, nil
 }
 
 // drillDetail says for the audit trail what was asked for, who gets the keys of

@@ -233,6 +233,16 @@ func toEventKind(k event.Kind) tuskvaultv1.EventKind {
 		return tuskvaultv1.EventKind_EVENT_KIND_DAMAGE_HEALED
 	case event.DeletionChanged:
 		return tuskvaultv1.EventKind_EVENT_KIND_DELETION_CHANGED
+	case event.SnapshotForgotten:
+		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_FORGOTTEN
+	case event.SnapshotUnforgotten:
+		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_UNFORGOTTEN
+	case event.SnapshotHeld:
+		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_HELD
+	case event.SnapshotReleased:
+		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_RELEASED
+	case event.SnapshotPurged:
+		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_PURGED
 	}
 	return tuskvaultv1.EventKind_EVENT_KIND_UNSPECIFIED
 }

@@ -79,13 +79,11 @@ func (s *exportService) serve(stream exportStream, begin *tuskvaultv1.ExportBegi
 	if err != nil {
 		return err
 	}
-	var snapshot catalog.Snapshot
-	if err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-		snapshot, err = findSnapshot(tx, begin.GetSnapshot())
-		return err
-	}); err != nil {
+	snapshot, release, err := s.use(ctx, begin.GetSnapshot())
+	if err != nil {
 		return err
 	}
+	defer release()
 	content, err := s.cache.content(ctx, snapshot)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: read manifest: %w", snapshot.ID.Short(), err)
@@ -107,6 +105,24 @@ func (s *exportService) serve(stream exportStream, begin *tuskvaultv1.ExportBegi
 		return err
 	}
 	return answer(stream, plain, permittedSpans(chosen))
+}
+
+// use resolves the snapshot and keeps it from being purged until release is
+// called. It is looked at again once it is counted as used: a purge that was
+// decided in between says so in its record.
+func (s *exportService) use(ctx context.Context, ref string) (snapshot catalog.Snapshot, release func(), err error) {
+	find := func(ref string) error {
+		return s.deps.Catalog.View(ctx, func(tx *catalog.Tx) (err error) { snapshot, err = findSnapshot(tx, ref); return err })
+	}
+	if err := find(ref); err != nil {
+		return snapshot, nil, err
+	}
+	release = s.deps.Deletion.Users.Use(snapshot.ID)
+	if err := find(snapshot.ID.String()); err != nil {
+		release()
+		return snapshot, nil, err
+	}
+	return snapshot, release, nil
 }
 
 // exportDetail says for the audit trail what is exported.

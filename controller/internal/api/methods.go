@@ -73,6 +73,13 @@ var methods = map[string]callers{
 	tuskvaultv1.SnapshotService_ListSnapshotTables_FullMethodName: viewers,
 	tuskvaultv1.SnapshotService_VerifySnapshot_FullMethodName:     operators,
 	tuskvaultv1.SnapshotService_ListDrillReports_FullMethodName:   viewers,
+	// What makes a snapshot go, or lets it go earlier, is for admins; what keeps one
+	// is for whoever may restore it.
+	tuskvaultv1.SnapshotService_ForgetSnapshots_FullMethodName:   admins,
+	tuskvaultv1.SnapshotService_UnforgetSnapshots_FullMethodName: operators,
+	tuskvaultv1.SnapshotService_HoldSnapshot_FullMethodName:      operators,
+	tuskvaultv1.SnapshotService_ReleaseSnapshot_FullMethodName:   admins,
+	tuskvaultv1.SnapshotService_DiffSnapshots_FullMethodName:     viewers,
 
 	tuskvaultv1.ExportService_Export_FullMethodName: operators,
 

@@ -20,11 +20,11 @@ func TestAMissNamesWhatWasProbablyMeant(t *testing.T) {
 		{"completely-different", nil},
 		{"", nil},
 	} {
-		if diff := cmp.Diff(c.want, nearest(c.asked, names)); diff != "" && c.asked != "" {
+		if diff := cmp.Diff(c.want, near(c.asked, names)); diff != "" && c.asked != "" {
 			t.Errorf("%q (-want +got):\n%s", c.asked, diff)
 		}
 	}
-	if got := nearest("a", make([]string, 100_000)); len(got) > maxNearMatches {
+	if got := near("a", make([]string, 100_000)); len(got) > maxNearMatches {
 		t.Errorf("%d near matches, want at most %d", len(got), maxNearMatches)
 	}
 }

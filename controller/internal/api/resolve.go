@@ -77,19 +77,20 @@ const latest = "latest"
 
 // findSnapshot resolves an id, a unique prefix of one, "latest",
 // "latest:INSTANCE", or either with "@TIME": the newest complete snapshot that
-// had been committed by then.
+// had been committed by then and is not forgotten. One that is being purged is
+// errs.Conflict.
 func findSnapshot(tx *catalog.Tx, ref string) (catalog.Snapshot, error) {
 	if err := checkReference("snapshot", ref); err != nil {
 		return catalog.Snapshot{}, err
 	}
-	rest, ok := strings.CutPrefix(ref, latest)
-	if !ok || rest != "" && rest[0] != ':' && rest[0] != '@' {
-		s, err := tx.FindSnapshot(ref)
-		if errors.Is(err, errs.NotFound) {
-			return s, fmt.Errorf("snapshot %q: %w", ref, errs.NotFound)
+	if !isLatest(ref) {
+		s, err := snapshotByID(tx, ref)
+		if err == nil && !s.Purged.IsZero() {
+			return s, fmt.Errorf("snapshot %s was forgotten by %s and is being purged since %s: %w", s.ID.Short(), s.Forgotten.By, s.Purged.UTC().Format(time.RFC3339), errs.Conflict)
 		}
 		return s, err
 	}
+	rest := strings.TrimPrefix(ref, latest)
 	before := time.Time{}
 	if name, at, ok := strings.Cut(rest, "@"); ok {
 		t, err := parseMoment(at)
@@ -108,6 +109,24 @@ func findSnapshot(tx *catalog.Tx, ref string) (catalog.Snapshot, error) {
 	return latestOf(ref, before, func(p catalog.Page) ([]catalog.Snapshot, string, error) { return tx.SnapshotsOf(instance.ID, p) })
 }
 
+// isLatest tells a reference to the newest snapshot from one by id.
+func isLatest(ref string) bool {
+	rest, ok := strings.CutPrefix(ref, latest)
+	return ok && (rest == "" || rest[0] == ':' || rest[0] == '@')
+}
+
+// snapshotByID resolves an id or a unique prefix of one, of a purged snapshot too.
+func snapshotByID(tx *catalog.Tx, ref string) (catalog.Snapshot, error) {
+	if err := checkReference("snapshot", ref); err != nil {
+		return catalog.Snapshot{}, err
+	}
+	s, err := tx.FindSnapshot(ref)
+	if errors.Is(err, errs.NotFound) {
+		return s, fmt.Errorf("snapshot %q: %w", ref, errs.NotFound)
+	}
+	return s, err
+}
+
 // errFound ends a walk that has found what it looked for.
 var errFound = errors.New("found")
 
@@ -118,6 +137,8 @@ func latestOf(ref string, before time.Time, list func(catalog.Page) ([]catalog.S
 	err := each(list, func(s catalog.Snapshot) error {
 		switch {
 		case !before.IsZero() && s.Committed.After(before):
+			return nil
+		case !s.Live():
 			return nil
 		case !s.Complete:
 			incomplete++

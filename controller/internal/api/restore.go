@@ -49,7 +49,7 @@ func (s *jobService) StartRestore(ctx context.Context, r *tuskvaultv1.StartResto
 	if err != nil {
 		return nil, fmt.Errorf("start restore of snapshot %s to %s: %w", snapshot.ID.Short(), target.FullName(), err)
 	}
-	return &tuskvaultv1.StartRestoreResponse{Job: s.job(j)}, nil
+	return &tuskvaultv1.StartRestoreResponse{Job: s.job(j), Warnings: forgottenWarning(snapshot)}, nil
 }
 
 // snapshotFor resolves the snapshot. A repeated request with "latest" means

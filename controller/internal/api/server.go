@@ -96,6 +96,8 @@ type Deps struct {
 	Plains    Plains
 	Conns     *Connections
 	Events    *event.Log
+	// Deletion decides when forgotten snapshots go.
+	Deletion Deletion
 	// Checks runs checks of the repository, Measure counts what is in its store.
 	Checks Checks
 	// Prunes runs prunes of the repository.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -183,7 +184,23 @@ func tableKey(t *tuskvaultv1.SnapshotTable) string {
 func toSnapshot(s catalog.Snapshot) *tuskvaultv1.Snapshot {
 	return &tuskvaultv1.Snapshot{Id: s.ID.String(), Instance: s.InstanceName, Kind: string(s.Kind), StartTime: toTime(s.Started), CommitTime: toTime(s.Committed),
 		Complete: s.Complete, Databases: s.Databases, Rows: s.Rows, PlainBytes: s.PlainBytes, StoredBytes: s.StoredBytes,
-		ServerVersionNum: s.ServerVersion, SystemIdentifier: s.SystemIdentifier, Incarnation: s.Incarnation}
+		ServerVersionNum: s.ServerVersion, SystemIdentifier: s.SystemIdentifier, Incarnation: s.Incarnation,
+		Forgotten: toForgotten(s.Forgotten), Hold: toHold(s.Hold), PurgeTime: toTime(s.Purged)}
+}
+
+func toForgotten(f catalog.Forgotten) *tuskvaultv1.SnapshotForgotten {
+	if f.Time.IsZero() {
+		return nil
+	}
+	return &tuskvaultv1.SnapshotForgotten{Time: toTime(f.Time), By: f.By, Reason: f.Reason, PurgeAfterTime: toTime(f.PurgeAfter)}
+}
+
+// toHold gives a hold that is in force; one that has run out holds nothing.
+func toHold(h catalog.Hold) *tuskvaultv1.SnapshotHold {
+	if !h.Active(time.Now()) {
+		return nil
+	}
+	return &tuskvaultv1.SnapshotHold{UntilTime: toTime(h.Until), By: h.By, Reason: h.Reason, Time: toTime(h.Time)}
 }
 
 func toSnapshotDatabase(d repo.Database) *tuskvaultv1.SnapshotDatabase {

@@ -184,6 +184,14 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		}
 		add(severity, "tuskctl repo resume-deletion, once you know that the store is what it should be", "deletion is paused: %s", catalog.Reasons(n.pauses))
 	}
+	if doubt := s.deps.Deletion.doubt(); doubt != "" {
+		add(failure, "check time synchronization here and on the agents' hosts", "the clock is in doubt, nothing is deleted: %s", doubt)
+	}
+	if d := s.deps.Deletion.Deferred; d != nil {
+		if n, why := d(); n > 0 {
+			add(warning, "it is tried again; if no object lock explains it, look at the store's rights", "%s not let go by the store: %s", plural(n, "purged snapshot is", "purged snapshots are"), why)
+		}
+	}
 	if lag > lateExport {
 		add(failure, "", "changes of the catalog wait for the store since %s; see the controller's log", lag.Round(time.Second))
 	}

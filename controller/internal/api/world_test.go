@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
+	"github.com/tuskvault/tuskvault/controller/internal/forget"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
 	"github.com/tuskvault/tuskvault/controller/internal/prune"
@@ -63,6 +65,7 @@ type world struct {
 	events     *event.Log
 	plains     *fakePlains
 	witness    catalog.Witness
+	doubt      string // of the clock
 	stop       context.CancelFunc
 }
 
@@ -129,6 +132,7 @@ func newWorld(t *testing.T) *world {
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
 		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks, Prunes: w.prunes,
+		Deletion: api.Deletion{Delay: 72 * time.Hour, ClockDoubt: func() string { return w.doubt }, CheckClock: w.checkClock, Users: &forget.Users{}},
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())
 		},
@@ -149,6 +153,13 @@ func newWorld(t *testing.T) *world {
 		running.Wait()
 	})
 	return w
+}
+
+func (w *world) checkClock(context.Context) error {
+	if w.doubt != "" {
+		return fmt.Errorf("the clock is in doubt: %s: %w", w.doubt, errs.Conflict)
+	}
+	return nil
 }
 
 // noIngest has no chunks to distrust.

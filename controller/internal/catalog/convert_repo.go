@@ -51,6 +51,7 @@ func toSnapshot(s Snapshot) *catalogpb.Snapshot {
 		SealEpoch: s.SealEpoch, ObjectHash: opaque(s.ObjectHash), ObjectBytes: s.ObjectBytes, Databases: s.Databases, Rows: s.Rows,
 		PlainBytes: s.PlainBytes, Chunks: s.Chunks, StoredBytes: s.StoredBytes, ServerVersion: s.ServerVersion,
 		SystemIdentifier: s.SystemIdentifier, Incarnation: s.Incarnation,
+		Forgotten: toForgotten(s.Forgotten), Hold: toHold(s.Hold), Purged: stamp(s.Purged), Contents: toContents(s.Contents),
 	}
 }
 
@@ -61,7 +62,44 @@ func fromSnapshot(d *decoder, s *catalogpb.Snapshot) Snapshot {
 		Committed: moment(s.GetCommitted()), Complete: s.GetComplete(), SealEpoch: s.GetSealEpoch(), ObjectHash: d.hash("object_hash", s.GetObjectHash()),
 		ObjectBytes: s.GetObjectBytes(), Databases: s.GetDatabases(), Rows: s.GetRows(), PlainBytes: s.GetPlainBytes(), Chunks: s.GetChunks(),
 		StoredBytes: s.GetStoredBytes(), ServerVersion: s.GetServerVersion(), SystemIdentifier: s.GetSystemIdentifier(), Incarnation: s.GetIncarnation(),
+		Forgotten: fromForgotten(s.GetForgotten()), Hold: fromHold(s.GetHold()), Purged: moment(s.GetPurged()), Contents: fromContents(s.GetContents()),
 	}
+}
+
+func toContents(list []SnapshotDatabase) (out []*catalogpb.SnapshotDatabase) {
+	for _, d := range list {
+		out = append(out, &catalogpb.SnapshotDatabase{Name: d.Name, Complete: d.Complete})
+	}
+	return out
+}
+
+func fromContents(list []*catalogpb.SnapshotDatabase) (out []SnapshotDatabase) {
+	for _, d := range list {
+		out = append(out, SnapshotDatabase{Name: d.GetName(), Complete: d.GetComplete()})
+	}
+	return out
+}
+
+func toForgotten(f Forgotten) *catalogpb.Forgotten {
+	if f.Time.IsZero() {
+		return nil
+	}
+	return &catalogpb.Forgotten{Time: stamp(f.Time), By: f.By, Reason: f.Reason, PurgeAfter: stamp(f.PurgeAfter), Doubtful: f.Doubtful}
+}
+
+func fromForgotten(f *catalogpb.Forgotten) Forgotten {
+	return Forgotten{Time: moment(f.GetTime()), By: f.GetBy(), Reason: f.GetReason(), PurgeAfter: moment(f.GetPurgeAfter()), Doubtful: f.GetDoubtful()}
+}
+
+func toHold(h Hold) *catalogpb.Hold {
+	if h.Until.IsZero() {
+		return nil
+	}
+	return &catalogpb.Hold{Until: stamp(h.Until), By: h.By, Reason: h.Reason, Time: stamp(h.Time)}
+}
+
+func fromHold(h *catalogpb.Hold) Hold {
+	return Hold{Until: moment(h.GetUntil()), By: h.GetBy(), Reason: h.GetReason(), Time: moment(h.GetTime())}
 }
 
 func toPruneNeed(n PruneNeed) *catalogpb.PruneNeed {
@@ -70,6 +108,14 @@ func toPruneNeed(n PruneNeed) *catalogpb.PruneNeed {
 
 func fromPruneNeed(d *decoder, n *catalogpb.PruneNeed) PruneNeed {
 	return PruneNeed{Domain: d.domain("domain", n.GetDomain()), Since: moment(n.GetSince()), Snapshots: n.GetSnapshots(), Bytes: n.GetBytes()}
+}
+
+func toClock(c Clock) *catalogpb.Clock {
+	return &catalogpb.Clock{Believed: stamp(c.Believed), Looked: stamp(c.Looked)}
+}
+
+func fromClock(_ *decoder, c *catalogpb.Clock) Clock {
+	return Clock{Believed: moment(c.GetBelieved()), Looked: moment(c.GetLooked())}
 }
 
 func toPack(p Pack) *catalogpb.Pack {

@@ -92,6 +92,21 @@ func (tx *Tx) FailedDrills(fn func(Drill) error) error {
 	return tell()
 }
 
+// dropDrills removes the drills of a snapshot that is no more, with their reports.
+func (tx *Tx) dropDrills(snapshot repo.JobID) error {
+	all, err := tx.Drills(snapshot)
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		key := drillKey(d.Snapshot, d.Job)
+		if err := errors.Join(tx.delete(bucketDrills, key), tx.delete(bucketReports, key)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // DrillReport gives the signed report of a drill.
 func (tx *Tx) DrillReport(snapshot, job repo.JobID) (DrillReport, error) {
 	return get(tx, bucketReports, drillKey(snapshot, job), fmt.Sprintf("drill report of job %s", job), fromDrillReport)

@@ -77,6 +77,7 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutPruneNeed(snapshot.Domain, filled[catalog.PruneNeed](t)) },
 				func() error { return tx.PutPrune(prune) },
 				func() error { return tx.Condemn(prune.ID, []catalog.PackID{{1}, {2}}) },
+				func() error { return tx.PutClock(filled[catalog.Clock](t)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -62,6 +62,8 @@ const (
 	PauseLogDamaged PauseKind = "log-damaged"
 	// PauseRolledBack: somebody has seen a newer state of the store than it has.
 	PauseRolledBack PauseKind = "rolled-back"
+	// PauseClock: the clock has leapt further than anybody but a person can explain.
+	PauseClock PauseKind = "clock"
 )
 
 // Pause is a reason for which nothing may be deleted from the store, until a
@@ -117,7 +119,52 @@ type Snapshot struct {
 	ServerVersion    int32
 	SystemIdentifier uint64
 	Incarnation      uint32
+	// Contents are its databases, in order. Nil when there are more than MaxContents,
+	// and in records of before they were kept: then its manifest alone says it.
+	Contents []SnapshotDatabase
+	// Forgotten says that it is to go, Hold that it is to stay for a time; the zero
+	// values say neither. Its object does not say them: the catalog and its log alone do.
+	Forgotten Forgotten
+	Hold      Hold
+	// Purged is when it was decided, for good, that its object goes; zero before. The
+	// record stays until the object is gone, so that nobody takes the object for news.
+	Purged time.Time
 }
+
+// MaxContents bounds the databases that a snapshot's record names.
+const MaxContents = 1000
+
+// SnapshotDatabase is one database of a snapshot, by its name in display form.
+type SnapshotDatabase struct {
+	Name     string
+	Complete bool
+}
+
+// Forgotten says that a snapshot is to go.
+type Forgotten struct {
+	// Time, By and Reason: when, by which identity and why.
+	Time       time.Time
+	By, Reason string
+	// PurgeAfter is the time before which it is not purged.
+	PurgeAfter time.Time
+	// Doubtful tells that the clock was in doubt then: the times say little, and the
+	// delay begins anew once the clock is believed.
+	Doubtful bool
+}
+
+// Hold keeps a snapshot until a time.
+type Hold struct {
+	// Until when, By which identity, Reason why, and Time when that was asked for.
+	Until      time.Time
+	By, Reason string
+	Time       time.Time
+}
+
+// Active tells whether a hold keeps its snapshot at a time.
+func (h Hold) Active(at time.Time) bool { return at.Before(h.Until) }
+
+// Live tells a snapshot that nobody has forgotten.
+func (s Snapshot) Live() bool { return s.Forgotten.Time.IsZero() && s.Purged.IsZero() }
 
 // PruneNeed says that something of a domain was purged since its last prune.
 type PruneNeed struct {
@@ -128,6 +175,14 @@ type PruneNeed struct {
 	// Snapshots were purged since then, for which Bytes had to be stored.
 	Snapshots int64
 	Bytes     int64
+}
+
+// Clock is what is known of the controller's clock.
+type Clock struct {
+	// Believed is the newest time at which the clock was believed.
+	Believed time.Time
+	// Looked is when it was looked at last, by itself.
+	Looked time.Time
 }
 
 // PackState is how far a pack is.

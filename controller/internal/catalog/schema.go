@@ -44,6 +44,7 @@ const (
 	bucketPrunable  bucket = "prunable"  // domain id
 	bucketPrunes    bucket = "prunes"    // prune id
 	bucketCondemned bucket = "condemned" // prune id, be32: packs
+	bucketClock     bucket = "clock"     // "clock"
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -65,7 +66,7 @@ func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
 		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketPrunable,
-		bucketPrunes, bucketCondemned, bucketOutbox, bucketShipping,
+		bucketPrunes, bucketCondemned, bucketClock, bucketOutbox, bucketShipping,
 	}
 }
 
@@ -97,6 +98,7 @@ const (
 	keyMeta   = "meta"
 	keyTotals = "totals"
 	keyCheck  = "check"
+	keyClock  = "clock"
 	keyScrub  = "scrub"
 	keyPrune  = "prune"
 	// keyDamaged is followed by domain and pack. These say what the store is found to
@@ -116,7 +118,7 @@ func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
 		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
-		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned)},
+		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned, bucketClock)},
 	}
 }
 

@@ -51,7 +51,7 @@ func (tx *Tx) PutSnapshot(s Snapshot) error {
 }
 
 // DeleteSnapshot removes the record of a snapshot that is not in the store any
-// more; one that does not exist is NotFound.
+// more, with its drills; one that does not exist is NotFound.
 func (tx *Tx) DeleteSnapshot(id repo.JobID) error {
 	old, err := tx.Snapshot(id)
 	if err != nil {
@@ -66,7 +66,7 @@ func (tx *Tx) DeleteSnapshot(id repo.JobID) error {
 	if err != nil {
 		return err
 	}
-	return tx.delete(bucketSnapshots, id[:])
+	return errors.Join(tx.dropDrills(id), tx.delete(bucketSnapshots, id[:]))
 }
 
 func (t Totals) with(s Snapshot) Totals {

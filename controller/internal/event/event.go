@@ -40,12 +40,17 @@ const (
 	DamageFound
 	DamageHealed
 	DeletionChanged
+	SnapshotForgotten
+	SnapshotUnforgotten
+	SnapshotHeld
+	SnapshotReleased
+	SnapshotPurged
 )
 
 // Kinds lists every kind, for tables that must be complete.
 func Kinds() []Kind {
 	var all []Kind
-	for k := JobQueued; k <= DeletionChanged; k++ {
+	for k := JobQueued; k <= SnapshotPurged; k++ {
 		all = append(all, k)
 	}
 	return all

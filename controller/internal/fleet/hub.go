@@ -178,6 +178,20 @@ type Presence struct {
 	ClockSkew time.Duration
 }
 
+// Clocks gives what the clocks of the connected agents say now: as their last
+// heartbeats said, moved on by the monotonic clock. In no order.
+func (h *Hub) Clocks() []time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []time.Time
+	for id, p := range h.seen {
+		if h.sessions[id] != nil && !p.measured.IsZero() {
+			out = append(out, p.measured.Add(p.skew).Round(0).Add(time.Since(p.measured)))
+		}
+	}
+	return out
+}
+
 // Presence tells how an agent stands.
 func (h *Hub) Presence(agent repo.AgentID) Presence {
 	h.mu.Lock()

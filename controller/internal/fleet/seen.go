@@ -12,9 +12,10 @@ import (
 
 // presence is what the hub remembers of an agent's last sign of life.
 type presence struct {
-	at    time.Time
-	skew  time.Duration
-	dirty bool // not written to the catalog yet
+	at       time.Time
+	measured time.Time // when the skew was; zero when it never was
+	skew     time.Duration
+	dirty    bool // not written to the catalog yet
 }
 
 // touch notes a sign of life. clock is the agent's, zero when it sent none.
@@ -29,7 +30,7 @@ func (h *Hub) touch(agent repo.AgentID, clock time.Time) {
 	}
 	p.at, p.dirty = now, true
 	if !clock.IsZero() {
-		p.skew = clock.Sub(now)
+		p.skew, p.measured = clock.Sub(now), now
 	}
 }
 

@@ -89,14 +89,14 @@ func describe(tx *catalog.Tx, spec Spec) (catalog.Job, error) {
 		Agent: agent.ID, Backup: spec.Backup, Restore: spec.Restore, Drill: spec.Drill, Created: at, CreatedBy: spec.By, NextAttempt: at}
 	if spec.Restore != nil {
 		j.Kind = catalog.JobRestore
-		if _, err := tx.Snapshot(spec.Restore.Snapshot); err != nil {
+		if _, err := usable(tx, spec.Restore.Snapshot); err != nil {
 			return j, err
 		}
 		j.SnapshotID = spec.Restore.Snapshot
 	}
 	if spec.Drill != nil {
 		j.Kind = catalog.JobDrill
-		s, err := tx.Snapshot(spec.Drill.Snapshot)
+		s, err := usable(tx, spec.Drill.Snapshot)
 		if err != nil {
 			return j, err
 		}
@@ -106,6 +106,17 @@ func describe(tx *catalog.Tx, spec Spec) (catalog.Job, error) {
 		j.SnapshotID = s.ID
 	}
 	return j, nil
+}
+
+// usable gives a snapshot that is not being purged. The purger decides in a
+// transaction too, so that a job journaled before it is seen there, and one that
+// comes after it is refused here.
+func usable(tx *catalog.Tx, id repo.JobID) (catalog.Snapshot, error) {
+	s, err := tx.Snapshot(id)
+	if err == nil && !s.Purged.IsZero() {
+		err = fmt.Errorf("snapshot %s is being purged since %s: %w", id.Short(), s.Purged.UTC().Format(time.RFC3339), errs.Conflict)
+	}
+	return s, err
 }
 
 // sameWork tells whether two jobs were asked for in the same words.

@@ -195,4 +195,9 @@ func TestTheCatalogAndTheStoreAreCompared(t *testing.T) {
 	if len(s.Hurt) != 1 || !s.Hurt[0].Whole || s.Hurt[0].Snapshot != gone.ID {
 		t.Errorf("%+v", s.Hurt)
 	}
+	gone.Purged = time.Now()
+	must(t, w.catalog.Update(t.Context(), catalog.Local, func(tx *catalog.Tx) error { return tx.PutSnapshot(gone) }))
+	if s := ended(t, c, scrub.Spec{ID: repo.NewID(), By: "operator/ann"}); s.State != catalog.CheckClean {
+		t.Errorf("being purged: %+v", s)
+	}
 }

@@ -29,12 +29,12 @@ func (k known) Head(context.Context) (repo.Witness, error) {
 	return repo.Witness{Repository: h.Repository, Epoch: h.Epoch, Number: h.Number, Hash: h.Hash}, nil
 }
 
-// Snapshots gives every snapshot of the catalog, page by page.
+// Snapshots gives every snapshot of the catalog that is not being purged, page by page.
 func (k known) Snapshots(ctx context.Context, fn func(check.KnownSnapshot) error) error {
 	for token := ""; ; {
 		var rows []catalog.Snapshot
 		err := k.catalog.View(ctx, func(tx *catalog.Tx) (err error) {
-			rows, token, err = tx.Snapshots(catalog.Page{Size: catalog.MaxPage, Token: token}, nil)
+			rows, token, err = tx.Snapshots(catalog.Page{Size: catalog.MaxPage, Token: token}, func(s catalog.Snapshot) bool { return s.Purged.IsZero() })
 			return err
 		})
 		if err != nil {
@@ -66,6 +66,19 @@ func (k known) Snapshot(ctx context.Context, id repo.JobID) (found bool, err err
 		return err
 	})
 	return found, err
+}
+
+// Leaving tells whether a snapshot is being purged, or has been.
+func (k known) Leaving(ctx context.Context, id repo.JobID) (leaving bool, err error) {
+	err = k.catalog.View(ctx, func(tx *catalog.Tx) error {
+		s, err := tx.Snapshot(id)
+		leaving = errors.Is(err, errs.NotFound) || err == nil && !s.Purged.IsZero()
+		if leaving {
+			return nil
+		}
+		return err
+	})
+	return leaving, err
 }
 
 // Unindexed tells whether the journal has a pack that no index file covers yet.

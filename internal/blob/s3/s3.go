@@ -89,7 +89,7 @@ func (s *Store) Close() { s.transport.CloseIdleConnections() }
 // Features says that creates are atomic and, as far as the service keeps its
 // word, durable.
 func (s *Store) Features() blob.Features {
-	return blob.Features{AtomicCreate: true, Durable: true, Location: s.location}
+	return blob.Features{AtomicCreate: true, Durable: true, OwnClock: true, Location: s.location}
 }
 
 // Stat tells an object's size and time; see blob.Store.

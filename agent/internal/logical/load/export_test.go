@@ -16,12 +16,6 @@ var (
 	WithoutInternal = withoutInternal
 )
 
-// Setting gives the clause that sets one setting.
-func Setting(s string) (string, bool) {
-	_, clause, ok := setting(s)
-	return clause, ok
-}
-
 // Order runs a graph with one worker at a time per step and gives the order in
 // which nodes are done. With workers > 1, as many nodes as can run at the same
 // time are taken before any is done; they share a step.

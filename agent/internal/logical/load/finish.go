@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tuskvault/tuskvault/agent/internal/logical/plan"
-	"github.com/tuskvault/tuskvault/agent/internal/logical/sqltext"
+	"github.com/tuskvault/tuskvault/internal/factsql"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
 
@@ -21,7 +21,7 @@ func finishStatements(p *plan.Plan, d *plan.DatabasePlan, settings []dbSetting) 
 		}
 	}
 	for _, s := range settings {
-		name, clause, ok := setting(s.text)
+		name, clause, ok := factsql.Setting(s.text)
 		if !ok {
 			continue
 		}
@@ -45,11 +45,8 @@ func finishStatements(p *plan.Plan, d *plan.DatabasePlan, settings []dbSetting) 
 	if !d.Properties.AllowConnections {
 		all = append(all, statement{sql: "ALTER " + object + " ALLOW_CONNECTIONS false"})
 	}
-	comment := "NULL" // not the mark of a half-made one
-	if c := d.Properties.Comment; c != nil {
-		comment = sqltext.Literal(pg.Name(*c))
-	}
-	return append(all, statement{sql: "COMMENT ON " + object + " IS " + comment})
+	// Without one it is taken away: until here it is the mark of a half-made one.
+	return append(all, statement{sql: factsql.Comment(object, d.Properties.Comment)})
 }
 
 // statement is one of a list; optional names it when its failure is a warning.

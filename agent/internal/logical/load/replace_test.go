@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -88,6 +89,10 @@ func TestAWholeInstanceGoesIntoAFreshServerWithItsGlobals(t *testing.T) {
 		"CREATE ROLE kept LOGIN PASSWORD 'theirs'", "CREATE TABLE in_postgres AS SELECT 1 AS i")
 	from.Exec(t, "postgres", "CREATE DATABASE app OWNER ann")
 	from.Exec(t, "app", "SET ROLE ann; CREATE SCHEMA app; CREATE TABLE app.t AS SELECT g FROM generate_series(1, 10) g; GRANT SELECT ON app.t TO kept")
+	parameters := from.Query(t, "postgres", "SELECT current_setting('server_version_num')::int >= 150000")[0][0] == "t"
+	if parameters {
+		from.Exec(t, "postgres", `GRANT SET ON PARAMETER my.thing TO ann WITH GRANT OPTION`, "GRANT SET ON PARAMETER log_min_messages TO PUBLIC", "GRANT ALTER SYSTEM ON PARAMETER log_min_messages TO ann")
+	}
 	m, c := backUp(t, from)
 
 	to := pgtest.Start(t, pgtest.Options{})
@@ -101,9 +106,20 @@ func TestAWholeInstanceGoesIntoAFreshServerWithItsGlobals(t *testing.T) {
 		t.Errorf("%v\n%s", err, strings.Join(p.Plan().Lines(), "\n"))
 	}
 	// "postgres" is replaced, for it was never used.
-	out := prepare(t, to, m, c, repo.NewID(), job.Restore{Jobs: 2, Globals: true}).Run(t.Context())
+	whole := prepare(t, to, m, c, repo.NewID(), job.Restore{Jobs: 2, Globals: true})
+	out := whole.Run(t.Context())
 	if out.Err != nil {
 		t.Fatal(out.Err, out.Problems)
+	}
+	if parameters {
+		query := "SELECT parname, privilege_type, is_grantable FROM pg_parameter_acl, aclexplode(paracl) WHERE grantee = 'ann'::regrole ORDER BY 1"
+		if want, got := fmt.Sprint(from.Query(t, "postgres", query)), fmt.Sprint(to.Query(t, "postgres", query)); got != want || !strings.Contains(got, "my.thing") {
+			t.Errorf("privileges on parameters %s, want %s", got, want)
+		}
+		lines := strings.Join(whole.Plan().Lines(), "\n")
+		if !strings.Contains(lines, `GRANT SET ON PARAMETER "log_min_messages" TO PUBLIC;`) || to.Query(t, "postgres", "SELECT count(*) FROM pg_parameter_acl, aclexplode(paracl) WHERE grantee = 0")[0][0] != "0" {
+			t.Errorf("what everybody had: %s", lines)
+		}
 	}
 	query := `SELECT rolname, rolcanlogin, rolconnlimit, rolvaliduntil, shobj_description(oid, 'pg_authid'), rolpassword, (SELECT setconfig FROM pg_db_role_setting WHERE setrole = r.oid),
 		(SELECT string_agg(member::regrole::text || admin_option, ',') FROM pg_auth_members WHERE roleid = r.oid) FROM pg_authid r WHERE rolname IN ('ann', 'team') ORDER BY 1`

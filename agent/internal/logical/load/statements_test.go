@@ -12,27 +12,6 @@ import (
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
-func TestSettingsAreWrittenAsTheyWereMeant(t *testing.T) {
-	for in, want := range map[string]string{
-		`search_path="$user", public`:      `SET "search_path" TO '$user', 'public'`,
-		`search_path=""`:                   `SET "search_path" TO ''`,
-		`search_path="a, b", "c""d"`:       `SET "search_path" TO 'a, b', 'c"d'`,
-		`work_mem=7MB`:                     `SET "work_mem" TO '7MB'`,
-		`my.thing=it's = a, b`:             `SET "my"."thing" TO 'it''s = a, b'`,
-		`log_line_prefix=\x`:               `SET "log_line_prefix" TO E'\\x'`,
-		`temp_tablespaces=`:                `SET "temp_tablespaces" TO ''`,
-		`DateStyle=SQL, DMY`:               `SET "DateStyle" TO 'SQL, DMY'`,
-		`default_transaction_read_only=on`: `SET "default_transaction_read_only" TO 'on'`,
-	} {
-		if got, ok := load.Setting(in); !ok || got != want {
-			t.Errorf("%s: %s", in, got)
-		}
-	}
-	if _, ok := load.Setting("nonsense"); ok {
-		t.Error("a setting without a value was taken")
-	}
-}
-
 func TestMemoryForIndexesIsAShareWithinBounds(t *testing.T) {
 	for _, c := range [][3]int64{{0, 2, 64 << 20}, {1 << 30, 2, 64 << 20}, {8 << 30, 4, 256 << 20}, {64 << 30, 2, 512 << 20}, {8 << 30, 0, 512 << 20}} {
 		if got := load.ClampMemory(c[0], int(c[1])); got != c[2] {

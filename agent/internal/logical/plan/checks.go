@@ -23,7 +23,7 @@ func (p *Plan) check(content *repo.Content, needs map[*repo.Database]*Needs) {
 	p.checkSessions()
 	p.checkLocks(needs)
 	p.checkDirectories()
-	sizes := p.sizes(content.Instance.BlockSize)
+	sizes := p.sizes()
 	p.checkDisk(sizes)
 	p.checkWAL(sizes)
 	if p.Target.Settings.ReadOnly {
@@ -110,19 +110,15 @@ func span(d time.Duration) string {
 type spaceSizes map[pg.Name]int64
 
 // sizes estimates what each database of the plan will take. Where the snapshot
-// says what it took, that is scaled by the part that is restored; it counts what
-// was bloated at the source too. Else indexes are taken for half of the heaps.
-func (p *Plan) sizes(blockSize int) []spaceSizes {
+// says what it took, sizeOf has found the part's share of it; that counts what was
+// bloated at the source too. Else indexes are taken for half of the heaps.
+func (p *Plan) sizes() []spaceSizes {
 	var all []spaceSizes
 	for i := range p.Databases {
 		d := &p.Databases[i]
 		own := cmp.Or(d.Properties.Tablespace, "pg_default")
 		out := spaceSizes{}
 		all = append(all, out)
-		var whole int64
-		for j := range d.Source.Tables {
-			whole += d.Source.Tables[j].Pages * int64(blockSize)
-		}
 		s := d.Source.Size
 		if s == nil {
 			out[own] = d.Heap + d.Heap/2
@@ -131,16 +127,12 @@ func (p *Plan) sizes(blockSize int) []spaceSizes {
 			}
 			continue
 		}
-		part := 1.0
-		if whole > 0 {
-			part = float64(d.Heap) / float64(whole)
-		}
 		left := s.Bytes
 		for _, e := range s.Elsewhere {
-			out[e.Tablespace] += int64(float64(e.Bytes) * part)
+			out[e.Tablespace] += e.Bytes
 			left -= e.Bytes
 		}
-		out[own] += int64(float64(max(left, 0)) * part)
+		out[own] += max(left, 0)
 	}
 	return all
 }

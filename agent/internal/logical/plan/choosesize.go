@@ -6,16 +6,16 @@ import (
 )
 
 // sizeOf gives what a part of a database took at the source, in the tablespaces
-// that it will lie in: the whole's size by the part's share of the heaps. nil
-// where the snapshot does not say. Tablespaces are those that stand for others;
+// that it will lie in: the whole's size by the share of the heaps whose rows come.
+// nil where the snapshot does not say. Nobody else scales it. Tablespaces are those that stand for others;
 // the empty name is the database's own.
 func sizeOf(whole, part *repo.Database, tablespaces map[pg.Name]pg.Name) *repo.SizeFacts {
 	if whole.Size == nil {
 		return nil
 	}
 	share := 1.0
-	if all := pages(whole); all > 0 {
-		share = float64(pages(part)) / float64(all)
+	if all := pages(whole, false); all > 0 {
+		share = float64(pages(part, true)) / float64(all)
 	}
 	scaled := func(n int64) int64 { return int64(float64(n) * share) }
 	out := &repo.SizeFacts{Bytes: scaled(whole.Size.Bytes), Indexes: scaled(whole.Size.Indexes)}
@@ -30,10 +30,12 @@ func sizeOf(whole, part *repo.Database, tablespaces map[pg.Name]pg.Name) *repo.S
 	return out
 }
 
-// pages counts the pages of the heaps.
-func pages(d *repo.Database) (n int64) {
+// pages counts the pages of the heaps; with loaded only of those whose rows come.
+func pages(d *repo.Database, loaded bool) (n int64) {
 	for i := range d.Tables {
-		n += d.Tables[i].Pages
+		if t := &d.Tables[i]; !loaded || t.Omitted == "" {
+			n += t.Pages
+		}
 	}
 	return n
 }

@@ -25,3 +25,18 @@ func TestAPartTakesItsShareWhereItWillLie(t *testing.T) {
 		t.Errorf("the whole: %+v", got)
 	}
 }
+
+func TestHalfADatabaseIsHalfOfItsSizeHoweverItIsHalved(t *testing.T) {
+	whole := &repo.Database{Tables: []repo.Table{{Name: "a", Pages: 500}, {Name: "b", Pages: 500}},
+		Size: &repo.SizeFacts{Bytes: 1000, Elsewhere: []repo.SpaceFacts{{Tablespace: "fast", Bytes: 400}}}}
+	for name, part := range map[string]repo.Database{
+		"one of two tables":      {Tables: []repo.Table{{Name: "a", Pages: 500}}},
+		"one of two has no rows": {Tables: []repo.Table{{Name: "a", Pages: 500}, {Name: "b", Pages: 500, Omitted: "its chunks are damaged"}}},
+	} {
+		part.Size = sizeOf(whole, &part, nil)
+		p := &Plan{Databases: []DatabasePlan{{Source: &part, Heap: 500 * 8192}}}
+		if d := cmp.Diff([]spaceSizes{{"pg_default": 300, "fast": 200}}, p.sizes()); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}

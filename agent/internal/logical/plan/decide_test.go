@@ -28,28 +28,6 @@ func TestNamesSurviveTheirDisplayForm(t *testing.T) {
 	}
 }
 
-func TestDatabasesAreCreatedAsTheSourceWas(t *testing.T) {
-	libc := repo.DatabaseProperties{Provider: "libc", Collate: "de_DE.UTF-8", Ctype: "C", Tablespace: "pg_default"}
-	icu := repo.DatabaseProperties{Provider: "icu", Collate: "C", Ctype: "C", Locale: "und", ICURules: "&a < b", Tablespace: "fast"}
-	builtin := repo.DatabaseProperties{Provider: "builtin", Collate: "C", Ctype: "C", Locale: "C.UTF-8"}
-	const head = `CREATE DATABASE "tmp" TEMPLATE template0 ENCODING 'UTF8' `
-	for _, c := range []struct {
-		p       repo.DatabaseProperties
-		version pg.Version
-		want    string
-	}{
-		{libc, 130016, `LC_COLLATE 'de_DE.UTF-8' LC_CTYPE 'C'`},
-		{libc, 150018, `LC_COLLATE 'de_DE.UTF-8' LC_CTYPE 'C' LOCALE_PROVIDER libc`},
-		{icu, 150018, `LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'und' TABLESPACE "fast"`},
-		{icu, 160000, `LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'und' ICU_RULES '&a < b' TABLESPACE "fast"`},
-		{builtin, 170000, `LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'`},
-	} {
-		if got := plan.CreateStatement("UTF8", c.p, c.version); got != head+c.want {
-			t.Errorf("%s: %s", c.version, got)
-		}
-	}
-}
-
 // snapshot is a manifest of one small database.
 func snapshot() *repo.Content {
 	return &repo.Content{

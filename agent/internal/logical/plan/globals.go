@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tuskvault/tuskvault/internal/factsql"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -88,8 +89,16 @@ func (p *Plan) globals(content *repo.Content, needs map[*repo.Database]*Needs) {
 		g.Tablespaces = append(g.Tablespaces, t)
 	}
 	for _, x := range decode[repo.ParameterFacts](p, "privileges on parameters", from.ParameterACLs) {
+		if p.Target.Version.Major() < 15 {
+			break
+		}
+		everybody := x
+		everybody.ACL = slices.DeleteFunc(slices.Clone(x.ACL), func(i repo.ACLItem) bool { return i.Grantee != "" })
+		for _, q := range factsql.ParameterGrants(everybody) {
+			p.warn("", "parameter "+pg.Name(x.Name).Display(), "every role had a privilege on it: it is not granted, since that would give it to the roles of this server too", q+";")
+		}
 		x.ACL = slices.DeleteFunc(p.Names.ACL(x.ACL), func(i repo.ACLItem) bool { return !g.hasRole(i.Grantee) })
-		if len(x.ACL) > 0 && p.Target.Version.Major() >= 15 {
+		if len(x.ACL) > 0 {
 			g.Parameters = append(g.Parameters, x)
 		}
 	}

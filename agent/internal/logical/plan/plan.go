@@ -10,6 +10,7 @@ import (
 	"github.com/tuskvault/tuskvault/agent/internal/job"
 	"github.com/tuskvault/tuskvault/agent/internal/logical/selection"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/factsql"
 	"github.com/tuskvault/tuskvault/internal/pg"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
@@ -212,7 +213,7 @@ func (p *Plan) database(n int, id repo.JobID, s wanted, blockSize int, needs *Ne
 		out.add(d.LargeObjects.Data)
 		out.add(d.LargeObjects.Meta)
 	}
-	out.Create = createDatabase(&out, p.Target.Version)
+	out.Create = factsql.CreateDatabase(out.Temporary, d.Encoding, out.Properties, p.Target.Version)
 	p.Databases = append(p.Databases, out)
 }
 

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/nearest"
 	"github.com/tuskvault/tuskvault/internal/pg"
 )
 
@@ -172,7 +173,11 @@ func match(pattern []element, name []rune) bool {
 }
 
 // maxNear is how many names are offered in place of one that does not exist.
-const maxNear = 3
+// nearEdits how many edits away such a name may be.
+const (
+	maxNear   = 3
+	nearEdits = 2
+)
 
 // near gives the names that may have been meant.
 func near(pattern string, names []string) []string {
@@ -181,55 +186,23 @@ func near(pattern string, names []string) []string {
 	if !qualified {
 		last = want
 	}
-	type candidate struct {
-		name string
-		far  int
-	}
-	var all []candidate
-	for _, n := range names {
+	return nearest.Names(names, maxNear, nearEdits+1, func(n string) int {
 		low := strings.ToLower(n)
 		_, own, ok := strings.Cut(low, ".")
 		if !ok {
 			own = low
 		}
-		d := distance(want, low)
+		d := nearest.Distance(want, low, nearEdits)
 		if own == last || !qualified && own == want {
 			d = 0
 		} else if !qualified {
-			d = min(d, distance(want, own))
+			d = min(d, nearest.Distance(want, own, nearEdits))
 		}
-		if d <= 2 || len(want) >= 3 && strings.Contains(own, strings.Trim(last, "*?")) && strings.Trim(last, "*?") != "" {
-			all = append(all, candidate{n, d})
+		plain := strings.Trim(last, "*?")
+		holds := len(want) >= 3 && plain != "" && strings.Contains(own, plain)
+		if d > nearEdits && !holds {
+			return d + 1 // further than one that holds what was asked for
 		}
-	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return a.far - b.far })
-	var out []string
-	for _, c := range all[:min(len(all), maxNear)] {
-		out = append(out, c.name)
-	}
-	return out
-}
-
-// distance is the number of edits between two names, 3 for more than two: names
-// whose lengths differ that much are not compared.
-func distance(a, b string) int {
-	if len(a)-len(b) > 2 || len(b)-len(a) > 2 {
-		return 3
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return min(row[len(b)], 3)
+		return d
+	})
 }

@@ -588,7 +588,15 @@ type Snapshot struct {
 	// System identifier of the source.
 	SystemIdentifier uint64 `protobuf:"varint,20,opt,name=system_identifier,json=systemIdentifier,proto3" json:"system_identifier,omitempty"`
 	// Incarnation of the instance.
-	Incarnation   uint32 `protobuf:"varint,21,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint32 `protobuf:"varint,21,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// That somebody wants it gone; absent when nobody does.
+	Forgotten *Forgotten `protobuf:"bytes,45,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	// What keeps it; absent when nothing does.
+	Hold *Hold `protobuf:"bytes,46,opt,name=hold,proto3" json:"hold,omitempty"`
+	// When it was decided that its object goes; absent before.
+	Purged *timestamppb.Timestamp `protobuf:"bytes,47,opt,name=purged,proto3" json:"purged,omitempty"`
+	// Its databases, when they are few enough to be kept here.
+	Contents      []*SnapshotDatabase `protobuf:"bytes,48,rep,name=contents,proto3" json:"contents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -770,6 +778,244 @@ func (x *Snapshot) GetIncarnation() uint32 {
 	return 0
 }
 
+func (x *Snapshot) GetForgotten() *Forgotten {
+	if x != nil {
+		return x.Forgotten
+	}
+	return nil
+}
+
+func (x *Snapshot) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Snapshot) GetPurged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Purged
+	}
+	return nil
+}
+
+func (x *Snapshot) GetContents() []*SnapshotDatabase {
+	if x != nil {
+		return x.Contents
+	}
+	return nil
+}
+
+// Forgotten says that a snapshot is to go.
+type Forgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When that was said.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Identity that said it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Before this time it is not purged.
+	PurgeAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=purge_after,json=purgeAfter,proto3" json:"purge_after,omitempty"`
+	// The clock was in doubt when these times were read from it.
+	Doubtful      bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forgotten) Reset() {
+	*x = Forgotten{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forgotten) ProtoMessage() {}
+
+func (x *Forgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forgotten.ProtoReflect.Descriptor instead.
+func (*Forgotten) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Forgotten) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Forgotten) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Forgotten) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Forgotten) GetPurgeAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeAfter
+	}
+	return nil
+}
+
+func (x *Forgotten) GetDoubtful() bool {
+	if x != nil {
+		return x.Doubtful
+	}
+	return false
+}
+
+// Hold keeps a snapshot for a time.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Until when.
+	Until *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// Identity that asked for it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When that was asked for.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Hold) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Hold) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Hold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Hold) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// SnapshotDatabase is one database of a snapshot.
+type SnapshotDatabase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name, display form.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether all of it is there.
+	Complete      bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotDatabase) Reset() {
+	*x = SnapshotDatabase{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotDatabase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotDatabase) ProtoMessage() {}
+
+func (x *SnapshotDatabase) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotDatabase.ProtoReflect.Descriptor instead.
+func (*SnapshotDatabase) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SnapshotDatabase) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotDatabase) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 // PruneNeed says that something of a domain was purged since its last prune.
 type PruneNeed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -787,7 +1033,7 @@ type PruneNeed struct {
 
 func (x *PruneNeed) Reset() {
 	*x = PruneNeed{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1045,7 @@ func (x *PruneNeed) String() string {
 func (*PruneNeed) ProtoMessage() {}
 
 func (x *PruneNeed) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[5]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1058,7 @@ func (x *PruneNeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNeed.ProtoReflect.Descriptor instead.
 func (*PruneNeed) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PruneNeed) GetDomain() []byte {
@@ -843,6 +1089,61 @@ func (x *PruneNeed) GetBytes() int64 {
 	return 0
 }
 
+// Clock is what is known of the controller's clock.
+type Clock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest time at which it was believed.
+	Believed *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=believed,proto3" json:"believed,omitempty"`
+	// When it was looked at last, by itself.
+	Looked        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=looked,proto3" json:"looked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clock) Reset() {
+	*x = Clock{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clock) ProtoMessage() {}
+
+func (x *Clock) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clock.ProtoReflect.Descriptor instead.
+func (*Clock) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Clock) GetBelieved() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Believed
+	}
+	return nil
+}
+
+func (x *Clock) GetLooked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Looked
+	}
+	return nil
+}
+
 // Pack is the journal record of a pack.
 type Pack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -870,7 +1171,7 @@ type Pack struct {
 
 func (x *Pack) Reset() {
 	*x = Pack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1183,7 @@ func (x *Pack) String() string {
 func (*Pack) ProtoMessage() {}
 
 func (x *Pack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[6]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1196,7 @@ func (x *Pack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pack.ProtoReflect.Descriptor instead.
 func (*Pack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Pack) GetId() []byte {
@@ -990,7 +1291,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1303,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[7]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1316,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AuditRecord) GetNumber() uint64 {
@@ -1105,7 +1406,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1418,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[8]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1431,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Change) GetBucket() string {
@@ -1178,7 +1479,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1491,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[9]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1504,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Batch) GetSequence() uint64 {
@@ -1247,7 +1548,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1560,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[10]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1573,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogRecord) GetSchema() uint32 {
@@ -1305,7 +1606,7 @@ type Shipment struct {
 
 func (x *Shipment) Reset() {
 	*x = Shipment{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1618,7 @@ func (x *Shipment) String() string {
 func (*Shipment) ProtoMessage() {}
 
 func (x *Shipment) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[11]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1631,7 @@ func (x *Shipment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipment.ProtoReflect.Descriptor instead.
 func (*Shipment) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Shipment) GetThrough() uint64 {
@@ -1407,7 +1708,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1720,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[12]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1733,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Check) GetId() []byte {
@@ -1612,7 +1913,7 @@ type CheckFinding struct {
 
 func (x *CheckFinding) Reset() {
 	*x = CheckFinding{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1925,7 @@ func (x *CheckFinding) String() string {
 func (*CheckFinding) ProtoMessage() {}
 
 func (x *CheckFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[13]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1938,7 @@ func (x *CheckFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckFinding.ProtoReflect.Descriptor instead.
 func (*CheckFinding) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{13}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckFinding) GetObject() string {
@@ -1706,7 +2007,7 @@ type CheckEffect struct {
 
 func (x *CheckEffect) Reset() {
 	*x = CheckEffect{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +2019,7 @@ func (x *CheckEffect) String() string {
 func (*CheckEffect) ProtoMessage() {}
 
 func (x *CheckEffect) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[14]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +2032,7 @@ func (x *CheckEffect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEffect.ProtoReflect.Descriptor instead.
 func (*CheckEffect) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{14}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckEffect) GetSnapshot() []byte {
@@ -1779,7 +2080,7 @@ type HurtSnapshot struct {
 
 func (x *HurtSnapshot) Reset() {
 	*x = HurtSnapshot{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2092,7 @@ func (x *HurtSnapshot) String() string {
 func (*HurtSnapshot) ProtoMessage() {}
 
 func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[15]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2105,7 @@ func (x *HurtSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HurtSnapshot.ProtoReflect.Descriptor instead.
 func (*HurtSnapshot) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{15}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HurtSnapshot) GetSnapshot() []byte {
@@ -1862,7 +2163,7 @@ type Scrub struct {
 
 func (x *Scrub) Reset() {
 	*x = Scrub{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2175,7 @@ func (x *Scrub) String() string {
 func (*Scrub) ProtoMessage() {}
 
 func (x *Scrub) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[16]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2188,7 @@ func (x *Scrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
 func (*Scrub) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{16}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Scrub) GetDomain() []byte {
@@ -1972,7 +2273,7 @@ type DamagedPack struct {
 
 func (x *DamagedPack) Reset() {
 	*x = DamagedPack{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2285,7 @@ func (x *DamagedPack) String() string {
 func (*DamagedPack) ProtoMessage() {}
 
 func (x *DamagedPack) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2298,7 @@ func (x *DamagedPack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedPack.ProtoReflect.Descriptor instead.
 func (*DamagedPack) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{17}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DamagedPack) GetDomain() []byte {
@@ -2048,7 +2349,7 @@ type DamagedFrame struct {
 
 func (x *DamagedFrame) Reset() {
 	*x = DamagedFrame{}
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2361,7 @@ func (x *DamagedFrame) String() string {
 func (*DamagedFrame) ProtoMessage() {}
 
 func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2374,7 @@ func (x *DamagedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedFrame.ProtoReflect.Descriptor instead.
 func (*DamagedFrame) Descriptor() ([]byte, []int) {
-	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{18}
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DamagedFrame) GetName() []byte {
@@ -2134,7 +2435,7 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x1f\n" +
 	"\vplain_bytes\x18\x02 \x01(\x03R\n" +
 	"plainBytes\x12!\n" +
-	"\fstored_bytes\x18\x03 \x01(\x03R\vstoredBytes\"\xc3\x05\n" +
+	"\fstored_bytes\x18\x03 \x01(\x03R\vstoredBytes\"\xaa\a\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12#\n" +
@@ -2160,12 +2461,34 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\fstored_bytes\x18\x12 \x01(\x03R\vstoredBytes\x12%\n" +
 	"\x0eserver_version\x18\x13 \x01(\x05R\rserverVersion\x12+\n" +
 	"\x11system_identifier\x18\x14 \x01(\x04R\x10systemIdentifier\x12 \n" +
-	"\vincarnation\x18\x15 \x01(\rR\vincarnation\"\x89\x01\n" +
+	"\vincarnation\x18\x15 \x01(\rR\vincarnation\x12=\n" +
+	"\tforgotten\x18- \x01(\v2\x1f.tuskvault.catalog.v1.ForgottenR\tforgotten\x12.\n" +
+	"\x04hold\x18. \x01(\v2\x1a.tuskvault.catalog.v1.HoldR\x04hold\x122\n" +
+	"\x06purged\x18/ \x01(\v2\x1a.google.protobuf.TimestampR\x06purged\x12B\n" +
+	"\bcontents\x180 \x03(\v2&.tuskvault.catalog.v1.SnapshotDatabaseR\bcontents\"\xbc\x01\n" +
+	"\tForgotten\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12;\n" +
+	"\vpurge_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"purgeAfter\x12\x1a\n" +
+	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\"\x90\x01\n" +
+	"\x04Hold\x120\n" +
+	"\x05until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"B\n" +
+	"\x10SnapshotDatabase\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete\"\x89\x01\n" +
 	"\tPruneNeed\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\fR\x06domain\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
 	"\tsnapshots\x18\x03 \x01(\x03R\tsnapshots\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"\xa8\x02\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"s\n" +
+	"\x05Clock\x126\n" +
+	"\bbelieved\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bbelieved\x122\n" +
+	"\x06looked\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06looked\"\xa8\x02\n" +
 	"\x04Pack\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\fR\x03job\x121\n" +
@@ -2298,7 +2621,7 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
@@ -2307,61 +2630,75 @@ var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(*Pause)(nil),                 // 4: tuskvault.catalog.v1.Pause
 	(*Totals)(nil),                // 5: tuskvault.catalog.v1.Totals
 	(*Snapshot)(nil),              // 6: tuskvault.catalog.v1.Snapshot
-	(*PruneNeed)(nil),             // 7: tuskvault.catalog.v1.PruneNeed
-	(*Pack)(nil),                  // 8: tuskvault.catalog.v1.Pack
-	(*AuditRecord)(nil),           // 9: tuskvault.catalog.v1.AuditRecord
-	(*Change)(nil),                // 10: tuskvault.catalog.v1.Change
-	(*Batch)(nil),                 // 11: tuskvault.catalog.v1.Batch
-	(*LogRecord)(nil),             // 12: tuskvault.catalog.v1.LogRecord
-	(*Shipment)(nil),              // 13: tuskvault.catalog.v1.Shipment
-	(*Check)(nil),                 // 14: tuskvault.catalog.v1.Check
-	(*CheckFinding)(nil),          // 15: tuskvault.catalog.v1.CheckFinding
-	(*CheckEffect)(nil),           // 16: tuskvault.catalog.v1.CheckEffect
-	(*HurtSnapshot)(nil),          // 17: tuskvault.catalog.v1.HurtSnapshot
-	(*Scrub)(nil),                 // 18: tuskvault.catalog.v1.Scrub
-	(*DamagedPack)(nil),           // 19: tuskvault.catalog.v1.DamagedPack
-	(*DamagedFrame)(nil),          // 20: tuskvault.catalog.v1.DamagedFrame
-	(*Witness)(nil),               // 21: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 23: tuskvault.catalog.v1.Fence
+	(*Forgotten)(nil),             // 7: tuskvault.catalog.v1.Forgotten
+	(*Hold)(nil),                  // 8: tuskvault.catalog.v1.Hold
+	(*SnapshotDatabase)(nil),      // 9: tuskvault.catalog.v1.SnapshotDatabase
+	(*PruneNeed)(nil),             // 10: tuskvault.catalog.v1.PruneNeed
+	(*Clock)(nil),                 // 11: tuskvault.catalog.v1.Clock
+	(*Pack)(nil),                  // 12: tuskvault.catalog.v1.Pack
+	(*AuditRecord)(nil),           // 13: tuskvault.catalog.v1.AuditRecord
+	(*Change)(nil),                // 14: tuskvault.catalog.v1.Change
+	(*Batch)(nil),                 // 15: tuskvault.catalog.v1.Batch
+	(*LogRecord)(nil),             // 16: tuskvault.catalog.v1.LogRecord
+	(*Shipment)(nil),              // 17: tuskvault.catalog.v1.Shipment
+	(*Check)(nil),                 // 18: tuskvault.catalog.v1.Check
+	(*CheckFinding)(nil),          // 19: tuskvault.catalog.v1.CheckFinding
+	(*CheckEffect)(nil),           // 20: tuskvault.catalog.v1.CheckEffect
+	(*HurtSnapshot)(nil),          // 21: tuskvault.catalog.v1.HurtSnapshot
+	(*Scrub)(nil),                 // 22: tuskvault.catalog.v1.Scrub
+	(*DamagedPack)(nil),           // 23: tuskvault.catalog.v1.DamagedPack
+	(*DamagedFrame)(nil),          // 24: tuskvault.catalog.v1.DamagedFrame
+	(*Witness)(nil),               // 25: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 27: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	21, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	22, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	21, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	22, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	22, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
-	22, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
-	22, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	21, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	22, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	23, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	22, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	22, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	22, // 12: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
-	23, // 13: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
-	0,  // 14: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	22, // 15: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	22, // 16: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	22, // 17: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
-	10, // 18: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
-	11, // 19: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
-	1,  // 20: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	22, // 21: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	22, // 22: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
-	15, // 23: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
-	17, // 24: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
-	16, // 25: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	22, // 26: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	22, // 27: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	22, // 28: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
-	20, // 29: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	22, // 30: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	25, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	26, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	25, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	26, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	26, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	26, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	26, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	25, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	26, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	27, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	26, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	26, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	7,  // 12: tuskvault.catalog.v1.Snapshot.forgotten:type_name -> tuskvault.catalog.v1.Forgotten
+	8,  // 13: tuskvault.catalog.v1.Snapshot.hold:type_name -> tuskvault.catalog.v1.Hold
+	26, // 14: tuskvault.catalog.v1.Snapshot.purged:type_name -> google.protobuf.Timestamp
+	9,  // 15: tuskvault.catalog.v1.Snapshot.contents:type_name -> tuskvault.catalog.v1.SnapshotDatabase
+	26, // 16: tuskvault.catalog.v1.Forgotten.time:type_name -> google.protobuf.Timestamp
+	26, // 17: tuskvault.catalog.v1.Forgotten.purge_after:type_name -> google.protobuf.Timestamp
+	26, // 18: tuskvault.catalog.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	26, // 19: tuskvault.catalog.v1.Hold.time:type_name -> google.protobuf.Timestamp
+	26, // 20: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
+	26, // 21: tuskvault.catalog.v1.Clock.believed:type_name -> google.protobuf.Timestamp
+	26, // 22: tuskvault.catalog.v1.Clock.looked:type_name -> google.protobuf.Timestamp
+	27, // 23: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	0,  // 24: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
+	26, // 25: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	26, // 26: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	26, // 27: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	14, // 28: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
+	15, // 29: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
+	1,  // 30: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
+	26, // 31: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	26, // 32: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	19, // 33: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
+	21, // 34: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
+	20, // 35: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
+	26, // 36: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	26, // 37: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	26, // 38: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	24, // 39: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
+	26, // 40: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -2377,7 +2714,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

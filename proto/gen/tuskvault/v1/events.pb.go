@@ -68,6 +68,16 @@ const (
 	EventKind_EVENT_KIND_DAMAGE_HEALED EventKind = 73
 	// Nothing is deleted from now on, or deletion goes on: the message says which.
 	EventKind_EVENT_KIND_DELETION_CHANGED EventKind = 74
+	// Somebody wants a snapshot gone.
+	EventKind_EVENT_KIND_SNAPSHOT_FORGOTTEN EventKind = 45
+	// Somebody wants a forgotten snapshot back.
+	EventKind_EVENT_KIND_SNAPSHOT_UNFORGOTTEN EventKind = 46
+	// Somebody keeps a snapshot for a time.
+	EventKind_EVENT_KIND_SNAPSHOT_HELD EventKind = 47
+	// Somebody has ended a hold.
+	EventKind_EVENT_KIND_SNAPSHOT_RELEASED EventKind = 48
+	// A forgotten snapshot is gone from the store.
+	EventKind_EVENT_KIND_SNAPSHOT_PURGED EventKind = 49
 )
 
 // Enum value maps for EventKind.
@@ -93,28 +103,38 @@ var (
 		72: "EVENT_KIND_DAMAGE_FOUND",
 		73: "EVENT_KIND_DAMAGE_HEALED",
 		74: "EVENT_KIND_DELETION_CHANGED",
+		45: "EVENT_KIND_SNAPSHOT_FORGOTTEN",
+		46: "EVENT_KIND_SNAPSHOT_UNFORGOTTEN",
+		47: "EVENT_KIND_SNAPSHOT_HELD",
+		48: "EVENT_KIND_SNAPSHOT_RELEASED",
+		49: "EVENT_KIND_SNAPSHOT_PURGED",
 	}
 	EventKind_value = map[string]int32{
-		"EVENT_KIND_UNSPECIFIED":        0,
-		"EVENT_KIND_JOB_QUEUED":         1,
-		"EVENT_KIND_JOB_LEASED":         2,
-		"EVENT_KIND_JOB_RUNNING":        3,
-		"EVENT_KIND_JOB_COMMITTING":     4,
-		"EVENT_KIND_JOB_SUCCEEDED":      5,
-		"EVENT_KIND_JOB_FAILED":         6,
-		"EVENT_KIND_JOB_CANCELED":       7,
-		"EVENT_KIND_JOB_LOST":           8,
-		"EVENT_KIND_JOB_PROGRESS":       9,
-		"EVENT_KIND_SNAPSHOT_COMMITTED": 10,
-		"EVENT_KIND_AGENT_ENROLLED":     11,
-		"EVENT_KIND_AGENT_ONLINE":       12,
-		"EVENT_KIND_AGENT_OFFLINE":      13,
-		"EVENT_KIND_AGENT_REVOKED":      14,
-		"EVENT_KIND_CHECK_STARTED":      70,
-		"EVENT_KIND_CHECK_ENDED":        71,
-		"EVENT_KIND_DAMAGE_FOUND":       72,
-		"EVENT_KIND_DAMAGE_HEALED":      73,
-		"EVENT_KIND_DELETION_CHANGED":   74,
+		"EVENT_KIND_UNSPECIFIED":          0,
+		"EVENT_KIND_JOB_QUEUED":           1,
+		"EVENT_KIND_JOB_LEASED":           2,
+		"EVENT_KIND_JOB_RUNNING":          3,
+		"EVENT_KIND_JOB_COMMITTING":       4,
+		"EVENT_KIND_JOB_SUCCEEDED":        5,
+		"EVENT_KIND_JOB_FAILED":           6,
+		"EVENT_KIND_JOB_CANCELED":         7,
+		"EVENT_KIND_JOB_LOST":             8,
+		"EVENT_KIND_JOB_PROGRESS":         9,
+		"EVENT_KIND_SNAPSHOT_COMMITTED":   10,
+		"EVENT_KIND_AGENT_ENROLLED":       11,
+		"EVENT_KIND_AGENT_ONLINE":         12,
+		"EVENT_KIND_AGENT_OFFLINE":        13,
+		"EVENT_KIND_AGENT_REVOKED":        14,
+		"EVENT_KIND_CHECK_STARTED":        70,
+		"EVENT_KIND_CHECK_ENDED":          71,
+		"EVENT_KIND_DAMAGE_FOUND":         72,
+		"EVENT_KIND_DAMAGE_HEALED":        73,
+		"EVENT_KIND_DELETION_CHANGED":     74,
+		"EVENT_KIND_SNAPSHOT_FORGOTTEN":   45,
+		"EVENT_KIND_SNAPSHOT_UNFORGOTTEN": 46,
+		"EVENT_KIND_SNAPSHOT_HELD":        47,
+		"EVENT_KIND_SNAPSHOT_RELEASED":    48,
+		"EVENT_KIND_SNAPSHOT_PURGED":      49,
 	}
 )
 
@@ -618,7 +638,7 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\bEventGap\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason*\xd5\x04\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\xfd\x05\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15EVENT_KIND_JOB_QUEUED\x10\x01\x12\x19\n" +
@@ -640,7 +660,12 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\x16EVENT_KIND_CHECK_ENDED\x10G\x12\x1b\n" +
 	"\x17EVENT_KIND_DAMAGE_FOUND\x10H\x12\x1c\n" +
 	"\x18EVENT_KIND_DAMAGE_HEALED\x10I\x12\x1f\n" +
-	"\x1bEVENT_KIND_DELETION_CHANGED\x10J2R\n" +
+	"\x1bEVENT_KIND_DELETION_CHANGED\x10J\x12!\n" +
+	"\x1dEVENT_KIND_SNAPSHOT_FORGOTTEN\x10-\x12#\n" +
+	"\x1fEVENT_KIND_SNAPSHOT_UNFORGOTTEN\x10.\x12\x1c\n" +
+	"\x18EVENT_KIND_SNAPSHOT_HELD\x10/\x12 \n" +
+	"\x1cEVENT_KIND_SNAPSHOT_RELEASED\x100\x12\x1e\n" +
+	"\x1aEVENT_KIND_SNAPSHOT_PURGED\x1012R\n" +
 	"\fEventService\x12B\n" +
 	"\x05Watch\x12\x1a.tuskvault.v1.WatchRequest\x1a\x1b.tuskvault.v1.WatchResponse0\x01B\xb3\x01\n" +
 	"\x10com.tuskvault.v1B\vEventsProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"

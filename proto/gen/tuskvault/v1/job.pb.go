@@ -815,7 +815,9 @@ func (x *StartRestoreRequest) GetNoAnalyze() bool {
 type StartRestoreResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
-	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// What may surprise, for people: that the snapshot is forgotten.
+	Warnings      []string `protobuf:"bytes,45,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -853,6 +855,13 @@ func (*StartRestoreResponse) Descriptor() ([]byte, []int) {
 func (x *StartRestoreResponse) GetJob() *Job {
 	if x != nil {
 		return x.Job
+	}
+	return nil
+}
+
+func (x *StartRestoreResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1443,9 +1452,10 @@ const file_tuskvault_v1_job_proto_rawDesc = "" +
 	"\fglobals_only\x18\x13 \x01(\bR\vglobalsOnly\x12\x1b\n" +
 	"\tread_back\x18\x1e \x01(\bR\breadBack\x12\x1d\n" +
 	"\n" +
-	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\";\n" +
+	"no_analyze\x18\x1f \x01(\bR\tnoAnalyze\"W\n" +
 	"\x14StartRestoreResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"\x8c\x01\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\x12\x1a\n" +
+	"\bwarnings\x18- \x03(\tR\bwarnings\"\x8c\x01\n" +
 	"\x0fListJobsRequest\x12-\n" +
 	"\x04page\x18\x01 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12.\n" +

@@ -23,6 +23,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// TableChange is how a table differs.
+type TableChange int32
+
+const (
+	// Never sent.
+	TableChange_TABLE_CHANGE_UNSPECIFIED TableChange = 0
+	// The rows of both are in the snapshots, and the same.
+	TableChange_TABLE_CHANGE_SAME TableChange = 1
+	// The rows of both are in the snapshots, and differ.
+	TableChange_TABLE_CHANGE_CHANGED TableChange = 2
+	// It is in the later snapshot alone.
+	TableChange_TABLE_CHANGE_ADDED TableChange = 3
+	// It is in the earlier snapshot alone.
+	TableChange_TABLE_CHANGE_REMOVED TableChange = 4
+	// It is in both, and the rows of one or both are not: nothing can be said of them.
+	TableChange_TABLE_CHANGE_UNKNOWN TableChange = 5
+)
+
+// Enum value maps for TableChange.
+var (
+	TableChange_name = map[int32]string{
+		0: "TABLE_CHANGE_UNSPECIFIED",
+		1: "TABLE_CHANGE_SAME",
+		2: "TABLE_CHANGE_CHANGED",
+		3: "TABLE_CHANGE_ADDED",
+		4: "TABLE_CHANGE_REMOVED",
+		5: "TABLE_CHANGE_UNKNOWN",
+	}
+	TableChange_value = map[string]int32{
+		"TABLE_CHANGE_UNSPECIFIED": 0,
+		"TABLE_CHANGE_SAME":        1,
+		"TABLE_CHANGE_CHANGED":     2,
+		"TABLE_CHANGE_ADDED":       3,
+		"TABLE_CHANGE_REMOVED":     4,
+		"TABLE_CHANGE_UNKNOWN":     5,
+	}
+)
+
+func (x TableChange) Enum() *TableChange {
+	p := new(TableChange)
+	*p = x
+	return p
+}
+
+func (x TableChange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TableChange) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_v1_snapshot_proto_enumTypes[0].Descriptor()
+}
+
+func (TableChange) Type() protoreflect.EnumType {
+	return &file_tuskvault_v1_snapshot_proto_enumTypes[0]
+}
+
+func (x TableChange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TableChange.Descriptor instead.
+func (TableChange) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{0}
+}
+
 // Snapshot is the immutable result of a backup.
 type Snapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -56,8 +121,14 @@ type Snapshot struct {
 	VerifyTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
 	// Verdict of the newest drill, empty when there was none.
 	LastDrillVerdict string `protobuf:"bytes,21,opt,name=last_drill_verdict,json=lastDrillVerdict,proto3" json:"last_drill_verdict,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// That it is to go; absent when nobody has said so.
+	Forgotten *SnapshotForgotten `protobuf:"bytes,45,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	// What keeps it; absent when nothing does.
+	Hold *SnapshotHold `protobuf:"bytes,46,opt,name=hold,proto3" json:"hold,omitempty"`
+	// Since when its object is being deleted; absent before.
+	PurgeTime     *timestamppb.Timestamp `protobuf:"bytes,47,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -195,6 +266,173 @@ func (x *Snapshot) GetLastDrillVerdict() string {
 	return ""
 }
 
+func (x *Snapshot) GetForgotten() *SnapshotForgotten {
+	if x != nil {
+		return x.Forgotten
+	}
+	return nil
+}
+
+func (x *Snapshot) GetHold() *SnapshotHold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Snapshot) GetPurgeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeTime
+	}
+	return nil
+}
+
+// SnapshotForgotten says that a snapshot is to go.
+type SnapshotForgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When that was said.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Identity that said it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Before this time it is not purged.
+	PurgeAfterTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=purge_after_time,json=purgeAfterTime,proto3" json:"purge_after_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SnapshotForgotten) Reset() {
+	*x = SnapshotForgotten{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotForgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotForgotten) ProtoMessage() {}
+
+func (x *SnapshotForgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotForgotten.ProtoReflect.Descriptor instead.
+func (*SnapshotForgotten) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SnapshotForgotten) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SnapshotForgotten) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SnapshotForgotten) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SnapshotForgotten) GetPurgeAfterTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeAfterTime
+	}
+	return nil
+}
+
+// SnapshotHold keeps a snapshot.
+type SnapshotHold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Until when.
+	UntilTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	// Identity that asked for it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When that was asked for.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHold) Reset() {
+	*x = SnapshotHold{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHold) ProtoMessage() {}
+
+func (x *SnapshotHold) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHold.ProtoReflect.Descriptor instead.
+func (*SnapshotHold) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SnapshotHold) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *SnapshotHold) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SnapshotHold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SnapshotHold) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // SnapshotDatabase is one database of a snapshot.
 type SnapshotDatabase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +464,7 @@ type SnapshotDatabase struct {
 
 func (x *SnapshotDatabase) Reset() {
 	*x = SnapshotDatabase{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[1]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +476,7 @@ func (x *SnapshotDatabase) String() string {
 func (*SnapshotDatabase) ProtoMessage() {}
 
 func (x *SnapshotDatabase) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[1]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +489,7 @@ func (x *SnapshotDatabase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotDatabase.ProtoReflect.Descriptor instead.
 func (*SnapshotDatabase) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotDatabase) GetName() string {
@@ -354,7 +592,7 @@ type SnapshotTable struct {
 
 func (x *SnapshotTable) Reset() {
 	*x = SnapshotTable{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +604,7 @@ func (x *SnapshotTable) String() string {
 func (*SnapshotTable) ProtoMessage() {}
 
 func (x *SnapshotTable) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[2]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +617,7 @@ func (x *SnapshotTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTable.ProtoReflect.Descriptor instead.
 func (*SnapshotTable) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{2}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotTable) GetDatabase() string {
@@ -446,7 +684,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +696,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[3]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +709,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSnapshotsRequest) GetPage() *PageRequest {
@@ -508,7 +746,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +758,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[4]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +771,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -561,7 +799,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[5]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +811,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[5]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +824,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSnapshotRequest) GetSnapshot() string {
@@ -617,7 +855,7 @@ type GetSnapshotResponse struct {
 
 func (x *GetSnapshotResponse) Reset() {
 	*x = GetSnapshotResponse{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[6]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +867,7 @@ func (x *GetSnapshotResponse) String() string {
 func (*GetSnapshotResponse) ProtoMessage() {}
 
 func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[6]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +880,7 @@ func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetSnapshotResponse) GetSnapshot() *Snapshot {
@@ -702,7 +940,7 @@ type ListSnapshotTablesRequest struct {
 
 func (x *ListSnapshotTablesRequest) Reset() {
 	*x = ListSnapshotTablesRequest{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[7]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +952,7 @@ func (x *ListSnapshotTablesRequest) String() string {
 func (*ListSnapshotTablesRequest) ProtoMessage() {}
 
 func (x *ListSnapshotTablesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[7]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +965,7 @@ func (x *ListSnapshotTablesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotTablesRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotTablesRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSnapshotTablesRequest) GetSnapshot() string {
@@ -764,7 +1002,7 @@ type ListSnapshotTablesResponse struct {
 
 func (x *ListSnapshotTablesResponse) Reset() {
 	*x = ListSnapshotTablesResponse{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[8]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +1014,7 @@ func (x *ListSnapshotTablesResponse) String() string {
 func (*ListSnapshotTablesResponse) ProtoMessage() {}
 
 func (x *ListSnapshotTablesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[8]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +1027,7 @@ func (x *ListSnapshotTablesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotTablesResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotTablesResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListSnapshotTablesResponse) GetTables() []*SnapshotTable {
@@ -831,7 +1069,7 @@ type VerifySnapshotRequest struct {
 
 func (x *VerifySnapshotRequest) Reset() {
 	*x = VerifySnapshotRequest{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1081,7 @@ func (x *VerifySnapshotRequest) String() string {
 func (*VerifySnapshotRequest) ProtoMessage() {}
 
 func (x *VerifySnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[9]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1094,7 @@ func (x *VerifySnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySnapshotRequest.ProtoReflect.Descriptor instead.
 func (*VerifySnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VerifySnapshotRequest) GetRequestId() string {
@@ -919,14 +1157,16 @@ func (x *VerifySnapshotRequest) GetKeepGoing() bool {
 type VerifySnapshotResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
-	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// What may surprise, for people: that the snapshot is forgotten.
+	Warnings      []string `protobuf:"bytes,45,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifySnapshotResponse) Reset() {
 	*x = VerifySnapshotResponse{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1178,7 @@ func (x *VerifySnapshotResponse) String() string {
 func (*VerifySnapshotResponse) ProtoMessage() {}
 
 func (x *VerifySnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[10]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,12 +1191,19 @@ func (x *VerifySnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySnapshotResponse.ProtoReflect.Descriptor instead.
 func (*VerifySnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VerifySnapshotResponse) GetJob() *Job {
 	if x != nil {
 		return x.Job
+	}
+	return nil
+}
+
+func (x *VerifySnapshotResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -974,7 +1221,7 @@ type ListDrillReportsRequest struct {
 
 func (x *ListDrillReportsRequest) Reset() {
 	*x = ListDrillReportsRequest{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1233,7 @@ func (x *ListDrillReportsRequest) String() string {
 func (*ListDrillReportsRequest) ProtoMessage() {}
 
 func (x *ListDrillReportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1246,7 @@ func (x *ListDrillReportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDrillReportsRequest.ProtoReflect.Descriptor instead.
 func (*ListDrillReportsRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDrillReportsRequest) GetSnapshot() string {
@@ -1029,7 +1276,7 @@ type ListDrillReportsResponse struct {
 
 func (x *ListDrillReportsResponse) Reset() {
 	*x = ListDrillReportsResponse{}
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1288,7 @@ func (x *ListDrillReportsResponse) String() string {
 func (*ListDrillReportsResponse) ProtoMessage() {}
 
 func (x *ListDrillReportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[12]
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1301,7 @@ func (x *ListDrillReportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDrillReportsResponse.ProtoReflect.Descriptor instead.
 func (*ListDrillReportsResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDrillReportsResponse) GetReports() []*DrillReport {
@@ -1071,11 +1318,689 @@ func (x *ListDrillReportsResponse) GetPage() *PageResponse {
 	return nil
 }
 
+// ForgetSnapshotsRequest names snapshots.
+type ForgetSnapshotsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids or unique prefixes of ids, 1 to 100. "latest" is not taken.
+	Snapshots []string `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Why, for the audit trail; at most 500 bytes.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Full name of the instance of which even the last complete or the last verified snapshot of a
+	// database may be forgotten; empty allows that of none.
+	AllowLast     string `protobuf:"bytes,3,opt,name=allow_last,json=allowLast,proto3" json:"allow_last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetSnapshotsRequest) Reset() {
+	*x = ForgetSnapshotsRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetSnapshotsRequest) ProtoMessage() {}
+
+func (x *ForgetSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*ForgetSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ForgetSnapshotsRequest) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *ForgetSnapshotsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ForgetSnapshotsRequest) GetAllowLast() string {
+	if x != nil {
+		return x.AllowLast
+	}
+	return ""
+}
+
+// ForgetSnapshotsResponse is what was forgotten.
+type ForgetSnapshotsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshots as they are now, in the order of the request.
+	Snapshots     []*Snapshot `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetSnapshotsResponse) Reset() {
+	*x = ForgetSnapshotsResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetSnapshotsResponse) ProtoMessage() {}
+
+func (x *ForgetSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*ForgetSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ForgetSnapshotsResponse) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+// UnforgetSnapshotsRequest names snapshots.
+type UnforgetSnapshotsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids or unique prefixes of ids, 1 to 100.
+	Snapshots     []string `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnforgetSnapshotsRequest) Reset() {
+	*x = UnforgetSnapshotsRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnforgetSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnforgetSnapshotsRequest) ProtoMessage() {}
+
+func (x *UnforgetSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnforgetSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*UnforgetSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UnforgetSnapshotsRequest) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+// UnforgetSnapshotsResponse is what stays.
+type UnforgetSnapshotsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshots as they are now, in the order of the request.
+	Snapshots     []*Snapshot `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnforgetSnapshotsResponse) Reset() {
+	*x = UnforgetSnapshotsResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnforgetSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnforgetSnapshotsResponse) ProtoMessage() {}
+
+func (x *UnforgetSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnforgetSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*UnforgetSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnforgetSnapshotsResponse) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+// HoldSnapshotRequest asks for a hold.
+type HoldSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, unique prefix, "latest" or "latest:INSTANCE".
+	Snapshot string `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Until when; in the future, and at most a hundred years away.
+	UntilTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	// Why; needed, at most 500 bytes.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldSnapshotRequest) Reset() {
+	*x = HoldSnapshotRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldSnapshotRequest) ProtoMessage() {}
+
+func (x *HoldSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*HoldSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *HoldSnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *HoldSnapshotRequest) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *HoldSnapshotRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// HoldSnapshotResponse is the snapshot held.
+type HoldSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot as it is now.
+	Snapshot      *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldSnapshotResponse) Reset() {
+	*x = HoldSnapshotResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldSnapshotResponse) ProtoMessage() {}
+
+func (x *HoldSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*HoldSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *HoldSnapshotResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+// ReleaseSnapshotRequest names a snapshot.
+type ReleaseSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or unique prefix.
+	Snapshot      string `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSnapshotRequest) Reset() {
+	*x = ReleaseSnapshotRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSnapshotRequest) ProtoMessage() {}
+
+func (x *ReleaseSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReleaseSnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+// ReleaseSnapshotResponse is the snapshot released.
+type ReleaseSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The snapshot as it is now.
+	Snapshot      *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSnapshotResponse) Reset() {
+	*x = ReleaseSnapshotResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSnapshotResponse) ProtoMessage() {}
+
+func (x *ReleaseSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ReleaseSnapshotResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+// DiffSnapshotsRequest names two snapshots.
+type DiffSnapshotsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, unique prefix, "latest" or "latest:INSTANCE": what was before.
+	Before string `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// The same: what came after.
+	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Only of this database, or all when empty.
+	Database string `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	// Whether tables without a difference are wanted too.
+	IncludeSame bool `protobuf:"varint,4,opt,name=include_same,json=includeSame,proto3" json:"include_same,omitempty"`
+	// Which page.
+	Page          *PageRequest `protobuf:"bytes,5,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffSnapshotsRequest) Reset() {
+	*x = DiffSnapshotsRequest{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffSnapshotsRequest) ProtoMessage() {}
+
+func (x *DiffSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*DiffSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DiffSnapshotsRequest) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *DiffSnapshotsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *DiffSnapshotsRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *DiffSnapshotsRequest) GetIncludeSame() bool {
+	if x != nil {
+		return x.IncludeSame
+	}
+	return false
+}
+
+func (x *DiffSnapshotsRequest) GetPage() *PageRequest {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+// DiffSnapshotsResponse is one page of tables.
+type DiffSnapshotsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the snapshot before.
+	Before string `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// Id of the snapshot after.
+	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// The tables, by database, schema and name.
+	Tables []*TableDiff `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
+	// How to go on.
+	Page          *PageResponse `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffSnapshotsResponse) Reset() {
+	*x = DiffSnapshotsResponse{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffSnapshotsResponse) ProtoMessage() {}
+
+func (x *DiffSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*DiffSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DiffSnapshotsResponse) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *DiffSnapshotsResponse) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *DiffSnapshotsResponse) GetTables() []*TableDiff {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *DiffSnapshotsResponse) GetPage() *PageResponse {
+	if x != nil {
+		return x.Page
+	}
+	return nil
+}
+
+// TableDiff is what differs of one table.
+type TableDiff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Database, display form.
+	Database string `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// Schema, display form.
+	Schema string `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
+	// Name, display form.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// How it differs.
+	Change TableChange `protobuf:"varint,4,opt,name=change,proto3,enum=tuskvault.v1.TableChange" json:"change,omitempty"`
+	// Rows before, 0 when it was not there.
+	RowsBefore int64 `protobuf:"varint,5,opt,name=rows_before,json=rowsBefore,proto3" json:"rows_before,omitempty"`
+	// Rows after, 0 when it is not there.
+	RowsAfter int64 `protobuf:"varint,6,opt,name=rows_after,json=rowsAfter,proto3" json:"rows_after,omitempty"`
+	// Plain bytes before.
+	PlainBytesBefore int64 `protobuf:"varint,7,opt,name=plain_bytes_before,json=plainBytesBefore,proto3" json:"plain_bytes_before,omitempty"`
+	// Plain bytes after.
+	PlainBytesAfter int64 `protobuf:"varint,8,opt,name=plain_bytes_after,json=plainBytesAfter,proto3" json:"plain_bytes_after,omitempty"`
+	// Why the rows of one or both are not in the snapshots, of unknown.
+	Omitted       string `protobuf:"bytes,9,opt,name=omitted,proto3" json:"omitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableDiff) Reset() {
+	*x = TableDiff{}
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableDiff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableDiff) ProtoMessage() {}
+
+func (x *TableDiff) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_snapshot_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableDiff.ProtoReflect.Descriptor instead.
+func (*TableDiff) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_snapshot_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TableDiff) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *TableDiff) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
+}
+
+func (x *TableDiff) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TableDiff) GetChange() TableChange {
+	if x != nil {
+		return x.Change
+	}
+	return TableChange_TABLE_CHANGE_UNSPECIFIED
+}
+
+func (x *TableDiff) GetRowsBefore() int64 {
+	if x != nil {
+		return x.RowsBefore
+	}
+	return 0
+}
+
+func (x *TableDiff) GetRowsAfter() int64 {
+	if x != nil {
+		return x.RowsAfter
+	}
+	return 0
+}
+
+func (x *TableDiff) GetPlainBytesBefore() int64 {
+	if x != nil {
+		return x.PlainBytesBefore
+	}
+	return 0
+}
+
+func (x *TableDiff) GetPlainBytesAfter() int64 {
+	if x != nil {
+		return x.PlainBytesAfter
+	}
+	return 0
+}
+
+func (x *TableDiff) GetOmitted() string {
+	if x != nil {
+		return x.Omitted
+	}
+	return ""
+}
+
 var File_tuskvault_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1btuskvault/v1/snapshot.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x18tuskvault/v1/drill.proto\x1a\x16tuskvault/v1/job.proto\"\xbc\x04\n" +
+	"\x1btuskvault/v1/snapshot.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x18tuskvault/v1/drill.proto\x1a\x16tuskvault/v1/job.proto\"\xe6\x05\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -1096,7 +2021,22 @@ const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	"\vincarnation\x18\r \x01(\rR\vincarnation\x12;\n" +
 	"\vverify_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"verifyTime\x12,\n" +
-	"\x12last_drill_verdict\x18\x15 \x01(\tR\x10lastDrillVerdict\"\xdf\x02\n" +
+	"\x12last_drill_verdict\x18\x15 \x01(\tR\x10lastDrillVerdict\x12=\n" +
+	"\tforgotten\x18- \x01(\v2\x1f.tuskvault.v1.SnapshotForgottenR\tforgotten\x12.\n" +
+	"\x04hold\x18. \x01(\v2\x1a.tuskvault.v1.SnapshotHoldR\x04hold\x129\n" +
+	"\n" +
+	"purge_time\x18/ \x01(\v2\x1a.google.protobuf.TimestampR\tpurgeTime\"\xb1\x01\n" +
+	"\x11SnapshotForgotten\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12D\n" +
+	"\x10purge_after_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0epurgeAfterTime\"\xa1\x01\n" +
+	"\fSnapshotHold\x129\n" +
+	"\n" +
+	"until_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xdf\x02\n" +
 	"\x10SnapshotDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x121\n" +
@@ -1157,21 +2097,79 @@ const file_tuskvault_v1_snapshot_proto_rawDesc = "" +
 	"\x05agent\x18\x06 \x01(\tR\x05agent\x123\n" +
 	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
 	"\n" +
-	"keep_going\x18\b \x01(\bR\tkeepGoing\"=\n" +
+	"keep_going\x18\b \x01(\bR\tkeepGoing\"Y\n" +
 	"\x16VerifySnapshotResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\"d\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.tuskvault.v1.JobR\x03job\x12\x1a\n" +
+	"\bwarnings\x18- \x03(\tR\bwarnings\"d\n" +
 	"\x17ListDrillReportsRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12-\n" +
 	"\x04page\x18\x02 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"\x7f\n" +
 	"\x18ListDrillReportsResponse\x123\n" +
 	"\areports\x18\x01 \x03(\v2\x19.tuskvault.v1.DrillReportR\areports\x12.\n" +
-	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page2\xe8\x03\n" +
+	"\x04page\x18\x02 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"m\n" +
+	"\x16ForgetSnapshotsRequest\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"allow_last\x18\x03 \x01(\tR\tallowLast\"O\n" +
+	"\x17ForgetSnapshotsResponse\x124\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x16.tuskvault.v1.SnapshotR\tsnapshots\"8\n" +
+	"\x18UnforgetSnapshotsRequest\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\"Q\n" +
+	"\x19UnforgetSnapshotsResponse\x124\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x16.tuskvault.v1.SnapshotR\tsnapshots\"\x84\x01\n" +
+	"\x13HoldSnapshotRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x129\n" +
+	"\n" +
+	"until_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"J\n" +
+	"\x14HoldSnapshotResponse\x122\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.tuskvault.v1.SnapshotR\bsnapshot\"4\n" +
+	"\x16ReleaseSnapshotRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"M\n" +
+	"\x17ReleaseSnapshotResponse\x122\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.tuskvault.v1.SnapshotR\bsnapshot\"\xb2\x01\n" +
+	"\x14DiffSnapshotsRequest\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x1a\n" +
+	"\bdatabase\x18\x03 \x01(\tR\bdatabase\x12!\n" +
+	"\finclude_same\x18\x04 \x01(\bR\vincludeSame\x12-\n" +
+	"\x04page\x18\x05 \x01(\v2\x19.tuskvault.v1.PageRequestR\x04page\"\xa6\x01\n" +
+	"\x15DiffSnapshotsResponse\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12/\n" +
+	"\x06tables\x18\x03 \x03(\v2\x17.tuskvault.v1.TableDiffR\x06tables\x12.\n" +
+	"\x04page\x18\x04 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"\xba\x02\n" +
+	"\tTableDiff\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x16\n" +
+	"\x06schema\x18\x02 \x01(\tR\x06schema\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x121\n" +
+	"\x06change\x18\x04 \x01(\x0e2\x19.tuskvault.v1.TableChangeR\x06change\x12\x1f\n" +
+	"\vrows_before\x18\x05 \x01(\x03R\n" +
+	"rowsBefore\x12\x1d\n" +
+	"\n" +
+	"rows_after\x18\x06 \x01(\x03R\trowsAfter\x12,\n" +
+	"\x12plain_bytes_before\x18\a \x01(\x03R\x10plainBytesBefore\x12*\n" +
+	"\x11plain_bytes_after\x18\b \x01(\x03R\x0fplainBytesAfter\x12\x18\n" +
+	"\aomitted\x18\t \x01(\tR\aomitted*\xa8\x01\n" +
+	"\vTableChange\x12\x1c\n" +
+	"\x18TABLE_CHANGE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11TABLE_CHANGE_SAME\x10\x01\x12\x18\n" +
+	"\x14TABLE_CHANGE_CHANGED\x10\x02\x12\x16\n" +
+	"\x12TABLE_CHANGE_ADDED\x10\x03\x12\x18\n" +
+	"\x14TABLE_CHANGE_REMOVED\x10\x04\x12\x18\n" +
+	"\x14TABLE_CHANGE_UNKNOWN\x10\x052\xbf\a\n" +
 	"\x0fSnapshotService\x12X\n" +
 	"\rListSnapshots\x12\".tuskvault.v1.ListSnapshotsRequest\x1a#.tuskvault.v1.ListSnapshotsResponse\x12R\n" +
 	"\vGetSnapshot\x12 .tuskvault.v1.GetSnapshotRequest\x1a!.tuskvault.v1.GetSnapshotResponse\x12g\n" +
 	"\x12ListSnapshotTables\x12'.tuskvault.v1.ListSnapshotTablesRequest\x1a(.tuskvault.v1.ListSnapshotTablesResponse\x12[\n" +
 	"\x0eVerifySnapshot\x12#.tuskvault.v1.VerifySnapshotRequest\x1a$.tuskvault.v1.VerifySnapshotResponse\x12a\n" +
-	"\x10ListDrillReports\x12%.tuskvault.v1.ListDrillReportsRequest\x1a&.tuskvault.v1.ListDrillReportsResponseB\xb5\x01\n" +
+	"\x10ListDrillReports\x12%.tuskvault.v1.ListDrillReportsRequest\x1a&.tuskvault.v1.ListDrillReportsResponse\x12^\n" +
+	"\x0fForgetSnapshots\x12$.tuskvault.v1.ForgetSnapshotsRequest\x1a%.tuskvault.v1.ForgetSnapshotsResponse\x12d\n" +
+	"\x11UnforgetSnapshots\x12&.tuskvault.v1.UnforgetSnapshotsRequest\x1a'.tuskvault.v1.UnforgetSnapshotsResponse\x12U\n" +
+	"\fHoldSnapshot\x12!.tuskvault.v1.HoldSnapshotRequest\x1a\".tuskvault.v1.HoldSnapshotResponse\x12^\n" +
+	"\x0fReleaseSnapshot\x12$.tuskvault.v1.ReleaseSnapshotRequest\x1a%.tuskvault.v1.ReleaseSnapshotResponse\x12X\n" +
+	"\rDiffSnapshots\x12\".tuskvault.v1.DiffSnapshotsRequest\x1a#.tuskvault.v1.DiffSnapshotsResponseB\xb5\x01\n" +
 	"\x10com.tuskvault.v1B\rSnapshotProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
 
 var (
@@ -1186,67 +2184,108 @@ func file_tuskvault_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_snapshot_proto_rawDescData
 }
 
-var file_tuskvault_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_tuskvault_v1_snapshot_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_tuskvault_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_tuskvault_v1_snapshot_proto_goTypes = []any{
-	(*Snapshot)(nil),                   // 0: tuskvault.v1.Snapshot
-	(*SnapshotDatabase)(nil),           // 1: tuskvault.v1.SnapshotDatabase
-	(*SnapshotTable)(nil),              // 2: tuskvault.v1.SnapshotTable
-	(*ListSnapshotsRequest)(nil),       // 3: tuskvault.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 4: tuskvault.v1.ListSnapshotsResponse
-	(*GetSnapshotRequest)(nil),         // 5: tuskvault.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),        // 6: tuskvault.v1.GetSnapshotResponse
-	(*ListSnapshotTablesRequest)(nil),  // 7: tuskvault.v1.ListSnapshotTablesRequest
-	(*ListSnapshotTablesResponse)(nil), // 8: tuskvault.v1.ListSnapshotTablesResponse
-	(*VerifySnapshotRequest)(nil),      // 9: tuskvault.v1.VerifySnapshotRequest
-	(*VerifySnapshotResponse)(nil),     // 10: tuskvault.v1.VerifySnapshotResponse
-	(*ListDrillReportsRequest)(nil),    // 11: tuskvault.v1.ListDrillReportsRequest
-	(*ListDrillReportsResponse)(nil),   // 12: tuskvault.v1.ListDrillReportsResponse
-	(*timestamppb.Timestamp)(nil),      // 13: google.protobuf.Timestamp
-	(*Problem)(nil),                    // 14: tuskvault.v1.Problem
-	(*PageRequest)(nil),                // 15: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 16: tuskvault.v1.PageResponse
-	(*DrillReport)(nil),                // 17: tuskvault.v1.DrillReport
-	(*Assertion)(nil),                  // 18: tuskvault.v1.Assertion
-	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
-	(*Job)(nil),                        // 20: tuskvault.v1.Job
+	(TableChange)(0),                   // 0: tuskvault.v1.TableChange
+	(*Snapshot)(nil),                   // 1: tuskvault.v1.Snapshot
+	(*SnapshotForgotten)(nil),          // 2: tuskvault.v1.SnapshotForgotten
+	(*SnapshotHold)(nil),               // 3: tuskvault.v1.SnapshotHold
+	(*SnapshotDatabase)(nil),           // 4: tuskvault.v1.SnapshotDatabase
+	(*SnapshotTable)(nil),              // 5: tuskvault.v1.SnapshotTable
+	(*ListSnapshotsRequest)(nil),       // 6: tuskvault.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 7: tuskvault.v1.ListSnapshotsResponse
+	(*GetSnapshotRequest)(nil),         // 8: tuskvault.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),        // 9: tuskvault.v1.GetSnapshotResponse
+	(*ListSnapshotTablesRequest)(nil),  // 10: tuskvault.v1.ListSnapshotTablesRequest
+	(*ListSnapshotTablesResponse)(nil), // 11: tuskvault.v1.ListSnapshotTablesResponse
+	(*VerifySnapshotRequest)(nil),      // 12: tuskvault.v1.VerifySnapshotRequest
+	(*VerifySnapshotResponse)(nil),     // 13: tuskvault.v1.VerifySnapshotResponse
+	(*ListDrillReportsRequest)(nil),    // 14: tuskvault.v1.ListDrillReportsRequest
+	(*ListDrillReportsResponse)(nil),   // 15: tuskvault.v1.ListDrillReportsResponse
+	(*ForgetSnapshotsRequest)(nil),     // 16: tuskvault.v1.ForgetSnapshotsRequest
+	(*ForgetSnapshotsResponse)(nil),    // 17: tuskvault.v1.ForgetSnapshotsResponse
+	(*UnforgetSnapshotsRequest)(nil),   // 18: tuskvault.v1.UnforgetSnapshotsRequest
+	(*UnforgetSnapshotsResponse)(nil),  // 19: tuskvault.v1.UnforgetSnapshotsResponse
+	(*HoldSnapshotRequest)(nil),        // 20: tuskvault.v1.HoldSnapshotRequest
+	(*HoldSnapshotResponse)(nil),       // 21: tuskvault.v1.HoldSnapshotResponse
+	(*ReleaseSnapshotRequest)(nil),     // 22: tuskvault.v1.ReleaseSnapshotRequest
+	(*ReleaseSnapshotResponse)(nil),    // 23: tuskvault.v1.ReleaseSnapshotResponse
+	(*DiffSnapshotsRequest)(nil),       // 24: tuskvault.v1.DiffSnapshotsRequest
+	(*DiffSnapshotsResponse)(nil),      // 25: tuskvault.v1.DiffSnapshotsResponse
+	(*TableDiff)(nil),                  // 26: tuskvault.v1.TableDiff
+	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
+	(*Problem)(nil),                    // 28: tuskvault.v1.Problem
+	(*PageRequest)(nil),                // 29: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 30: tuskvault.v1.PageResponse
+	(*DrillReport)(nil),                // 31: tuskvault.v1.DrillReport
+	(*Assertion)(nil),                  // 32: tuskvault.v1.Assertion
+	(*durationpb.Duration)(nil),        // 33: google.protobuf.Duration
+	(*Job)(nil),                        // 34: tuskvault.v1.Job
 }
 var file_tuskvault_v1_snapshot_proto_depIdxs = []int32{
-	13, // 0: tuskvault.v1.Snapshot.start_time:type_name -> google.protobuf.Timestamp
-	13, // 1: tuskvault.v1.Snapshot.commit_time:type_name -> google.protobuf.Timestamp
-	13, // 2: tuskvault.v1.Snapshot.verify_time:type_name -> google.protobuf.Timestamp
-	14, // 3: tuskvault.v1.SnapshotDatabase.problems:type_name -> tuskvault.v1.Problem
-	13, // 4: tuskvault.v1.SnapshotDatabase.time:type_name -> google.protobuf.Timestamp
-	15, // 5: tuskvault.v1.ListSnapshotsRequest.page:type_name -> tuskvault.v1.PageRequest
-	0,  // 6: tuskvault.v1.ListSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
-	16, // 7: tuskvault.v1.ListSnapshotsResponse.page:type_name -> tuskvault.v1.PageResponse
-	0,  // 8: tuskvault.v1.GetSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
-	1,  // 9: tuskvault.v1.GetSnapshotResponse.databases:type_name -> tuskvault.v1.SnapshotDatabase
-	14, // 10: tuskvault.v1.GetSnapshotResponse.problems:type_name -> tuskvault.v1.Problem
-	17, // 11: tuskvault.v1.GetSnapshotResponse.drills:type_name -> tuskvault.v1.DrillReport
-	15, // 12: tuskvault.v1.ListSnapshotTablesRequest.page:type_name -> tuskvault.v1.PageRequest
-	2,  // 13: tuskvault.v1.ListSnapshotTablesResponse.tables:type_name -> tuskvault.v1.SnapshotTable
-	16, // 14: tuskvault.v1.ListSnapshotTablesResponse.page:type_name -> tuskvault.v1.PageResponse
-	18, // 15: tuskvault.v1.VerifySnapshotRequest.assertions:type_name -> tuskvault.v1.Assertion
-	19, // 16: tuskvault.v1.VerifySnapshotRequest.timeout:type_name -> google.protobuf.Duration
-	20, // 17: tuskvault.v1.VerifySnapshotResponse.job:type_name -> tuskvault.v1.Job
-	15, // 18: tuskvault.v1.ListDrillReportsRequest.page:type_name -> tuskvault.v1.PageRequest
-	17, // 19: tuskvault.v1.ListDrillReportsResponse.reports:type_name -> tuskvault.v1.DrillReport
-	16, // 20: tuskvault.v1.ListDrillReportsResponse.page:type_name -> tuskvault.v1.PageResponse
-	3,  // 21: tuskvault.v1.SnapshotService.ListSnapshots:input_type -> tuskvault.v1.ListSnapshotsRequest
-	5,  // 22: tuskvault.v1.SnapshotService.GetSnapshot:input_type -> tuskvault.v1.GetSnapshotRequest
-	7,  // 23: tuskvault.v1.SnapshotService.ListSnapshotTables:input_type -> tuskvault.v1.ListSnapshotTablesRequest
-	9,  // 24: tuskvault.v1.SnapshotService.VerifySnapshot:input_type -> tuskvault.v1.VerifySnapshotRequest
-	11, // 25: tuskvault.v1.SnapshotService.ListDrillReports:input_type -> tuskvault.v1.ListDrillReportsRequest
-	4,  // 26: tuskvault.v1.SnapshotService.ListSnapshots:output_type -> tuskvault.v1.ListSnapshotsResponse
-	6,  // 27: tuskvault.v1.SnapshotService.GetSnapshot:output_type -> tuskvault.v1.GetSnapshotResponse
-	8,  // 28: tuskvault.v1.SnapshotService.ListSnapshotTables:output_type -> tuskvault.v1.ListSnapshotTablesResponse
-	10, // 29: tuskvault.v1.SnapshotService.VerifySnapshot:output_type -> tuskvault.v1.VerifySnapshotResponse
-	12, // 30: tuskvault.v1.SnapshotService.ListDrillReports:output_type -> tuskvault.v1.ListDrillReportsResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	27, // 0: tuskvault.v1.Snapshot.start_time:type_name -> google.protobuf.Timestamp
+	27, // 1: tuskvault.v1.Snapshot.commit_time:type_name -> google.protobuf.Timestamp
+	27, // 2: tuskvault.v1.Snapshot.verify_time:type_name -> google.protobuf.Timestamp
+	2,  // 3: tuskvault.v1.Snapshot.forgotten:type_name -> tuskvault.v1.SnapshotForgotten
+	3,  // 4: tuskvault.v1.Snapshot.hold:type_name -> tuskvault.v1.SnapshotHold
+	27, // 5: tuskvault.v1.Snapshot.purge_time:type_name -> google.protobuf.Timestamp
+	27, // 6: tuskvault.v1.SnapshotForgotten.time:type_name -> google.protobuf.Timestamp
+	27, // 7: tuskvault.v1.SnapshotForgotten.purge_after_time:type_name -> google.protobuf.Timestamp
+	27, // 8: tuskvault.v1.SnapshotHold.until_time:type_name -> google.protobuf.Timestamp
+	27, // 9: tuskvault.v1.SnapshotHold.time:type_name -> google.protobuf.Timestamp
+	28, // 10: tuskvault.v1.SnapshotDatabase.problems:type_name -> tuskvault.v1.Problem
+	27, // 11: tuskvault.v1.SnapshotDatabase.time:type_name -> google.protobuf.Timestamp
+	29, // 12: tuskvault.v1.ListSnapshotsRequest.page:type_name -> tuskvault.v1.PageRequest
+	1,  // 13: tuskvault.v1.ListSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
+	30, // 14: tuskvault.v1.ListSnapshotsResponse.page:type_name -> tuskvault.v1.PageResponse
+	1,  // 15: tuskvault.v1.GetSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
+	4,  // 16: tuskvault.v1.GetSnapshotResponse.databases:type_name -> tuskvault.v1.SnapshotDatabase
+	28, // 17: tuskvault.v1.GetSnapshotResponse.problems:type_name -> tuskvault.v1.Problem
+	31, // 18: tuskvault.v1.GetSnapshotResponse.drills:type_name -> tuskvault.v1.DrillReport
+	29, // 19: tuskvault.v1.ListSnapshotTablesRequest.page:type_name -> tuskvault.v1.PageRequest
+	5,  // 20: tuskvault.v1.ListSnapshotTablesResponse.tables:type_name -> tuskvault.v1.SnapshotTable
+	30, // 21: tuskvault.v1.ListSnapshotTablesResponse.page:type_name -> tuskvault.v1.PageResponse
+	32, // 22: tuskvault.v1.VerifySnapshotRequest.assertions:type_name -> tuskvault.v1.Assertion
+	33, // 23: tuskvault.v1.VerifySnapshotRequest.timeout:type_name -> google.protobuf.Duration
+	34, // 24: tuskvault.v1.VerifySnapshotResponse.job:type_name -> tuskvault.v1.Job
+	29, // 25: tuskvault.v1.ListDrillReportsRequest.page:type_name -> tuskvault.v1.PageRequest
+	31, // 26: tuskvault.v1.ListDrillReportsResponse.reports:type_name -> tuskvault.v1.DrillReport
+	30, // 27: tuskvault.v1.ListDrillReportsResponse.page:type_name -> tuskvault.v1.PageResponse
+	1,  // 28: tuskvault.v1.ForgetSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
+	1,  // 29: tuskvault.v1.UnforgetSnapshotsResponse.snapshots:type_name -> tuskvault.v1.Snapshot
+	27, // 30: tuskvault.v1.HoldSnapshotRequest.until_time:type_name -> google.protobuf.Timestamp
+	1,  // 31: tuskvault.v1.HoldSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
+	1,  // 32: tuskvault.v1.ReleaseSnapshotResponse.snapshot:type_name -> tuskvault.v1.Snapshot
+	29, // 33: tuskvault.v1.DiffSnapshotsRequest.page:type_name -> tuskvault.v1.PageRequest
+	26, // 34: tuskvault.v1.DiffSnapshotsResponse.tables:type_name -> tuskvault.v1.TableDiff
+	30, // 35: tuskvault.v1.DiffSnapshotsResponse.page:type_name -> tuskvault.v1.PageResponse
+	0,  // 36: tuskvault.v1.TableDiff.change:type_name -> tuskvault.v1.TableChange
+	6,  // 37: tuskvault.v1.SnapshotService.ListSnapshots:input_type -> tuskvault.v1.ListSnapshotsRequest
+	8,  // 38: tuskvault.v1.SnapshotService.GetSnapshot:input_type -> tuskvault.v1.GetSnapshotRequest
+	10, // 39: tuskvault.v1.SnapshotService.ListSnapshotTables:input_type -> tuskvault.v1.ListSnapshotTablesRequest
+	12, // 40: tuskvault.v1.SnapshotService.VerifySnapshot:input_type -> tuskvault.v1.VerifySnapshotRequest
+	14, // 41: tuskvault.v1.SnapshotService.ListDrillReports:input_type -> tuskvault.v1.ListDrillReportsRequest
+	16, // 42: tuskvault.v1.SnapshotService.ForgetSnapshots:input_type -> tuskvault.v1.ForgetSnapshotsRequest
+	18, // 43: tuskvault.v1.SnapshotService.UnforgetSnapshots:input_type -> tuskvault.v1.UnforgetSnapshotsRequest
+	20, // 44: tuskvault.v1.SnapshotService.HoldSnapshot:input_type -> tuskvault.v1.HoldSnapshotRequest
+	22, // 45: tuskvault.v1.SnapshotService.ReleaseSnapshot:input_type -> tuskvault.v1.ReleaseSnapshotRequest
+	24, // 46: tuskvault.v1.SnapshotService.DiffSnapshots:input_type -> tuskvault.v1.DiffSnapshotsRequest
+	7,  // 47: tuskvault.v1.SnapshotService.ListSnapshots:output_type -> tuskvault.v1.ListSnapshotsResponse
+	9,  // 48: tuskvault.v1.SnapshotService.GetSnapshot:output_type -> tuskvault.v1.GetSnapshotResponse
+	11, // 49: tuskvault.v1.SnapshotService.ListSnapshotTables:output_type -> tuskvault.v1.ListSnapshotTablesResponse
+	13, // 50: tuskvault.v1.SnapshotService.VerifySnapshot:output_type -> tuskvault.v1.VerifySnapshotResponse
+	15, // 51: tuskvault.v1.SnapshotService.ListDrillReports:output_type -> tuskvault.v1.ListDrillReportsResponse
+	17, // 52: tuskvault.v1.SnapshotService.ForgetSnapshots:output_type -> tuskvault.v1.ForgetSnapshotsResponse
+	19, // 53: tuskvault.v1.SnapshotService.UnforgetSnapshots:output_type -> tuskvault.v1.UnforgetSnapshotsResponse
+	21, // 54: tuskvault.v1.SnapshotService.HoldSnapshot:output_type -> tuskvault.v1.HoldSnapshotResponse
+	23, // 55: tuskvault.v1.SnapshotService.ReleaseSnapshot:output_type -> tuskvault.v1.ReleaseSnapshotResponse
+	25, // 56: tuskvault.v1.SnapshotService.DiffSnapshots:output_type -> tuskvault.v1.DiffSnapshotsResponse
+	47, // [47:57] is the sub-list for method output_type
+	37, // [37:47] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_snapshot_proto_init() }
@@ -1262,13 +2301,14 @@ func file_tuskvault_v1_snapshot_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_snapshot_proto_rawDesc), len(file_tuskvault_v1_snapshot_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   13,
+			NumEnums:      1,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_tuskvault_v1_snapshot_proto_goTypes,
 		DependencyIndexes: file_tuskvault_v1_snapshot_proto_depIdxs,
+		EnumInfos:         file_tuskvault_v1_snapshot_proto_enumTypes,
 		MessageInfos:      file_tuskvault_v1_snapshot_proto_msgTypes,
 	}.Build()
 	File_tuskvault_v1_snapshot_proto = out.File

@@ -24,6 +24,11 @@ const (
 	SnapshotService_ListSnapshotTables_FullMethodName = "/tuskvault.v1.SnapshotService/ListSnapshotTables"
 	SnapshotService_VerifySnapshot_FullMethodName     = "/tuskvault.v1.SnapshotService/VerifySnapshot"
 	SnapshotService_ListDrillReports_FullMethodName   = "/tuskvault.v1.SnapshotService/ListDrillReports"
+	SnapshotService_ForgetSnapshots_FullMethodName    = "/tuskvault.v1.SnapshotService/ForgetSnapshots"
+	SnapshotService_UnforgetSnapshots_FullMethodName  = "/tuskvault.v1.SnapshotService/UnforgetSnapshots"
+	SnapshotService_HoldSnapshot_FullMethodName       = "/tuskvault.v1.SnapshotService/HoldSnapshot"
+	SnapshotService_ReleaseSnapshot_FullMethodName    = "/tuskvault.v1.SnapshotService/ReleaseSnapshot"
+	SnapshotService_DiffSnapshots_FullMethodName      = "/tuskvault.v1.SnapshotService/DiffSnapshots"
 )
 
 // SnapshotServiceClient is the client API for SnapshotService service.
@@ -42,6 +47,19 @@ type SnapshotServiceClient interface {
 	VerifySnapshot(ctx context.Context, in *VerifySnapshotRequest, opts ...grpc.CallOption) (*VerifySnapshotResponse, error)
 	// ListDrillReports gives the reports of a snapshot's drills, newest first.
 	ListDrillReports(ctx context.Context, in *ListDrillReportsRequest, opts ...grpc.CallOption) (*ListDrillReportsResponse, error)
+	// ForgetSnapshots says that snapshots are to go, all of them or none. They are purged when the
+	// controller's delay is over, which no call can shorten. Forgetting twice is forgetting once.
+	// Conflict: one is held, is being purged, or is the last of something.
+	ForgetSnapshots(ctx context.Context, in *ForgetSnapshotsRequest, opts ...grpc.CallOption) (*ForgetSnapshotsResponse, error)
+	// UnforgetSnapshots undoes ForgetSnapshots, for all of them or none. Conflict: one is being purged.
+	UnforgetSnapshots(ctx context.Context, in *UnforgetSnapshotsRequest, opts ...grpc.CallOption) (*UnforgetSnapshotsResponse, error)
+	// HoldSnapshot keeps a snapshot until a time, a forgotten one too. Conflict: it is held for longer,
+	// or is being purged.
+	HoldSnapshot(ctx context.Context, in *HoldSnapshotRequest, opts ...grpc.CallOption) (*HoldSnapshotResponse, error)
+	// ReleaseSnapshot ends a hold.
+	ReleaseSnapshot(ctx context.Context, in *ReleaseSnapshotRequest, opts ...grpc.CallOption) (*ReleaseSnapshotResponse, error)
+	// DiffSnapshots compares the tables of two snapshots by their manifests. Reads both; audited.
+	DiffSnapshots(ctx context.Context, in *DiffSnapshotsRequest, opts ...grpc.CallOption) (*DiffSnapshotsResponse, error)
 }
 
 type snapshotServiceClient struct {
@@ -102,6 +120,56 @@ func (c *snapshotServiceClient) ListDrillReports(ctx context.Context, in *ListDr
 	return out, nil
 }
 
+func (c *snapshotServiceClient) ForgetSnapshots(ctx context.Context, in *ForgetSnapshotsRequest, opts ...grpc.CallOption) (*ForgetSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetSnapshotsResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_ForgetSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) UnforgetSnapshots(ctx context.Context, in *UnforgetSnapshotsRequest, opts ...grpc.CallOption) (*UnforgetSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnforgetSnapshotsResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_UnforgetSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) HoldSnapshot(ctx context.Context, in *HoldSnapshotRequest, opts ...grpc.CallOption) (*HoldSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldSnapshotResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_HoldSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) ReleaseSnapshot(ctx context.Context, in *ReleaseSnapshotRequest, opts ...grpc.CallOption) (*ReleaseSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseSnapshotResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_ReleaseSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *snapshotServiceClient) DiffSnapshots(ctx context.Context, in *DiffSnapshotsRequest, opts ...grpc.CallOption) (*DiffSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiffSnapshotsResponse)
+	err := c.cc.Invoke(ctx, SnapshotService_DiffSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SnapshotServiceServer is the server API for SnapshotService service.
 // All implementations must embed UnimplementedSnapshotServiceServer
 // for forward compatibility.
@@ -118,6 +186,19 @@ type SnapshotServiceServer interface {
 	VerifySnapshot(context.Context, *VerifySnapshotRequest) (*VerifySnapshotResponse, error)
 	// ListDrillReports gives the reports of a snapshot's drills, newest first.
 	ListDrillReports(context.Context, *ListDrillReportsRequest) (*ListDrillReportsResponse, error)
+	// ForgetSnapshots says that snapshots are to go, all of them or none. They are purged when the
+	// controller's delay is over, which no call can shorten. Forgetting twice is forgetting once.
+	// Conflict: one is held, is being purged, or is the last of something.
+	ForgetSnapshots(context.Context, *ForgetSnapshotsRequest) (*ForgetSnapshotsResponse, error)
+	// UnforgetSnapshots undoes ForgetSnapshots, for all of them or none. Conflict: one is being purged.
+	UnforgetSnapshots(context.Context, *UnforgetSnapshotsRequest) (*UnforgetSnapshotsResponse, error)
+	// HoldSnapshot keeps a snapshot until a time, a forgotten one too. Conflict: it is held for longer,
+	// or is being purged.
+	HoldSnapshot(context.Context, *HoldSnapshotRequest) (*HoldSnapshotResponse, error)
+	// ReleaseSnapshot ends a hold.
+	ReleaseSnapshot(context.Context, *ReleaseSnapshotRequest) (*ReleaseSnapshotResponse, error)
+	// DiffSnapshots compares the tables of two snapshots by their manifests. Reads both; audited.
+	DiffSnapshots(context.Context, *DiffSnapshotsRequest) (*DiffSnapshotsResponse, error)
 	mustEmbedUnimplementedSnapshotServiceServer()
 }
 
@@ -142,6 +223,21 @@ func (UnimplementedSnapshotServiceServer) VerifySnapshot(context.Context, *Verif
 }
 func (UnimplementedSnapshotServiceServer) ListDrillReports(context.Context, *ListDrillReportsRequest) (*ListDrillReportsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDrillReports not implemented")
+}
+func (UnimplementedSnapshotServiceServer) ForgetSnapshots(context.Context, *ForgetSnapshotsRequest) (*ForgetSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetSnapshots not implemented")
+}
+func (UnimplementedSnapshotServiceServer) UnforgetSnapshots(context.Context, *UnforgetSnapshotsRequest) (*UnforgetSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnforgetSnapshots not implemented")
+}
+func (UnimplementedSnapshotServiceServer) HoldSnapshot(context.Context, *HoldSnapshotRequest) (*HoldSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldSnapshot not implemented")
+}
+func (UnimplementedSnapshotServiceServer) ReleaseSnapshot(context.Context, *ReleaseSnapshotRequest) (*ReleaseSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseSnapshot not implemented")
+}
+func (UnimplementedSnapshotServiceServer) DiffSnapshots(context.Context, *DiffSnapshotsRequest) (*DiffSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffSnapshots not implemented")
 }
 func (UnimplementedSnapshotServiceServer) mustEmbedUnimplementedSnapshotServiceServer() {}
 func (UnimplementedSnapshotServiceServer) testEmbeddedByValue()                         {}
@@ -254,6 +350,96 @@ func _SnapshotService_ListDrillReports_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SnapshotService_ForgetSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).ForgetSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_ForgetSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).ForgetSnapshots(ctx, req.(*ForgetSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_UnforgetSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnforgetSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).UnforgetSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_UnforgetSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).UnforgetSnapshots(ctx, req.(*UnforgetSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_HoldSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).HoldSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_HoldSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).HoldSnapshot(ctx, req.(*HoldSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_ReleaseSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).ReleaseSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_ReleaseSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).ReleaseSnapshot(ctx, req.(*ReleaseSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SnapshotService_DiffSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiffSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SnapshotServiceServer).DiffSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SnapshotService_DiffSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SnapshotServiceServer).DiffSnapshots(ctx, req.(*DiffSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SnapshotService_ServiceDesc is the grpc.ServiceDesc for SnapshotService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +466,26 @@ var SnapshotService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDrillReports",
 			Handler:    _SnapshotService_ListDrillReports_Handler,
+		},
+		{
+			MethodName: "ForgetSnapshots",
+			Handler:    _SnapshotService_ForgetSnapshots_Handler,
+		},
+		{
+			MethodName: "UnforgetSnapshots",
+			Handler:    _SnapshotService_UnforgetSnapshots_Handler,
+		},
+		{
+			MethodName: "HoldSnapshot",
+			Handler:    _SnapshotService_HoldSnapshot_Handler,
+		},
+		{
+			MethodName: "ReleaseSnapshot",
+			Handler:    _SnapshotService_ReleaseSnapshot_Handler,
+		},
+		{
+			MethodName: "DiffSnapshots",
+			Handler:    _SnapshotService_DiffSnapshots_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
