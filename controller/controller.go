@@ -140,7 +140,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
 	w.events = event.New(c.started, event.Size)
-	w.keyring = keyring.New(r, cat, w.trail)
+	w.keyring = keyring.New(r, log, cat, w.trail, c.log)
 	start := &starter{config: &c.config, repository: r, catalog: cat, trail: w.trail, log: c.log}
 	if err := start.compare(ctx, log, meta.Head); err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.keyring.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}

@@ -258,6 +258,15 @@ func (r *Repository) DropReplaced(ctx context.Context, l *Log) (dropped, kept in
 	return dropped, kept, nil
 }
 
+// Replaced counts what DropReplaced would remove.
+func (r *Repository) Replaced(ctx context.Context, l *Log) (int, error) {
+	sealed, wraps, err := r.replaced(ctx, l)
+	if err != nil {
+		return 0, fmt.Errorf("look for what old master keys sealed: %w", err)
+	}
+	return len(sealed) + len(wraps), nil
+}
+
 // maxReplaced bounds the objects that one call removes.
 const maxReplaced = 100_000
 

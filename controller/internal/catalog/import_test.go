@@ -74,6 +74,9 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutDrill(drill, filled[catalog.DrillReport](t)) },
 				func() error { _, err := tx.Pause(pause); return err },
 				func() error { return tx.PutKey(filled[catalog.Key](t)) },
+				func() error { return tx.PutErasure(filled[catalog.Erasure](t)) },
+				func() error { r := filled[catalog.Distrust](t); r.Until = r.Since; return tx.PutDistrust(r) },
+				func() error { return tx.PutDistrustedPack(filled[catalog.DistrustedPack](t)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -1427,6 +1427,116 @@ func (x *GetRepositoryStatsResponse) GetDomains() []*DomainStats {
 	return nil
 }
 
+// DistrustAgentRequest names a host and a time.
+type DistrustAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Packs that the controller wrote for it since this time are not relied on.
+	SinceTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DistrustAgentRequest) Reset() {
+	*x = DistrustAgentRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DistrustAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DistrustAgentRequest) ProtoMessage() {}
+
+func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DistrustAgentRequest.ProtoReflect.Descriptor instead.
+func (*DistrustAgentRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DistrustAgentRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *DistrustAgentRequest) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+// DistrustAgentResponse says how much that is.
+type DistrustAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Packs that are not relied on any more.
+	Packs int64 `protobuf:"varint,1,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Domains that were looked through.
+	Domains       int32 `protobuf:"varint,2,opt,name=domains,proto3" json:"domains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DistrustAgentResponse) Reset() {
+	*x = DistrustAgentResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DistrustAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DistrustAgentResponse) ProtoMessage() {}
+
+func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DistrustAgentResponse.ProtoReflect.Descriptor instead.
+func (*DistrustAgentResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DistrustAgentResponse) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *DistrustAgentResponse) GetDomains() int32 {
+	if x != nil {
+		return x.Domains
+	}
+	return 0
+}
+
 var File_tuskvault_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_repository_proto_rawDesc = "" +
@@ -1543,7 +1653,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x123\n" +
 	"\aobjects\x18\a \x03(\v2\x19.tuskvault.v1.ObjectStatsR\aobjects\x123\n" +
-	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains*\xa4\x01\n" +
+	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\"g\n" +
+	"\x14DistrustAgentRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x129\n" +
+	"\n" +
+	"since_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\"G\n" +
+	"\x15DistrustAgentResponse\x12\x14\n" +
+	"\x05packs\x18\x01 \x01(\x03R\x05packs\x12\x18\n" +
+	"\adomains\x18\x02 \x01(\x05R\adomains*\xa4\x01\n" +
 	"\n" +
 	"CheckState\x12\x1b\n" +
 	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -1551,13 +1668,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11CHECK_STATE_CLEAN\x10\x02\x12\x17\n" +
 	"\x13CHECK_STATE_DAMAGED\x10\x03\x12\x16\n" +
 	"\x12CHECK_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14CHECK_STATE_CANCELED\x10\x052\xce\x03\n" +
+	"\x14CHECK_STATE_CANCELED\x10\x052\xa8\x04\n" +
 	"\x11RepositoryService\x12^\n" +
 	"\x0fCheckRepository\x12$.tuskvault.v1.CheckRepositoryRequest\x1a%.tuskvault.v1.CheckRepositoryResponse\x12Q\n" +
 	"\n" +
 	"WatchCheck\x12\x1f.tuskvault.v1.WatchCheckRequest\x1a .tuskvault.v1.WatchCheckResponse0\x01\x12I\n" +
 	"\bGetCheck\x12\x1d.tuskvault.v1.GetCheckRequest\x1a\x1e.tuskvault.v1.GetCheckResponse\x12R\n" +
-	"\vCancelCheck\x12 .tuskvault.v1.CancelCheckRequest\x1a!.tuskvault.v1.CancelCheckResponse\x12g\n" +
+	"\vCancelCheck\x12 .tuskvault.v1.CancelCheckRequest\x1a!.tuskvault.v1.CancelCheckResponse\x12X\n" +
+	"\rDistrustAgent\x12\".tuskvault.v1.DistrustAgentRequest\x1a#.tuskvault.v1.DistrustAgentResponse\x12g\n" +
 	"\x12GetRepositoryStats\x12'.tuskvault.v1.GetRepositoryStatsRequest\x1a(.tuskvault.v1.GetRepositoryStatsResponseB\xb7\x01\n" +
 	"\x10com.tuskvault.v1B\x0fRepositoryProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
 
@@ -1574,7 +1692,7 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
 	(*Check)(nil),                      // 1: tuskvault.v1.Check
@@ -1594,41 +1712,46 @@ var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(*ObjectStats)(nil),                // 15: tuskvault.v1.ObjectStats
 	(*DomainStats)(nil),                // 16: tuskvault.v1.DomainStats
 	(*GetRepositoryStatsResponse)(nil), // 17: tuskvault.v1.GetRepositoryStatsResponse
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 19: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 20: tuskvault.v1.PageResponse
+	(*DistrustAgentRequest)(nil),       // 18: tuskvault.v1.DistrustAgentRequest
+	(*DistrustAgentResponse)(nil),      // 19: tuskvault.v1.DistrustAgentResponse
+	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 21: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 22: tuskvault.v1.PageResponse
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	18, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	18, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	20, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	20, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
 	4,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
 	1,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
 	1,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	19, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	21, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
 	1,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
 	3,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
 	5,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	20, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	22, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
 	1,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
 	15, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
 	16, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
-	6,  // 15: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	8,  // 16: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	10, // 17: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	12, // 18: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	14, // 19: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	7,  // 20: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	9,  // 21: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	11, // 22: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	13, // 23: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	17, // 24: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	20, // 15: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
+	6,  // 16: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	8,  // 17: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	10, // 18: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	12, // 19: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	18, // 20: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
+	14, // 21: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	7,  // 22: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	9,  // 23: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	11, // 24: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	13, // 25: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	19, // 26: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
+	17, // 27: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	22, // [22:28] is the sub-list for method output_type
+	16, // [16:22] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -1643,7 +1766,7 @@ func file_tuskvault_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
