@@ -16,6 +16,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/export"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
@@ -113,6 +114,7 @@ type wired struct {
 	trail      *audit.Service
 	events     *event.Log
 	keyring    *keyring.Service
+	eraser     *erase.Service
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	marks      *scrub.Marks
@@ -158,6 +160,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		return nil, err
 	}
 	found.ingest = w.ingest
+	w.eraser = erase.New(r, cat, w.trail, w.ingest, c.log)
 	if err := w.watchOver(cat); err != nil {
 		return nil, err
 	}
@@ -205,7 +208,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
+		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},
@@ -243,7 +246,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.keyring.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}

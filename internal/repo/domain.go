@@ -100,6 +100,9 @@ func (r *Repository) Domain(ctx context.Context, id seal.DomainID) (*Domain, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, erased := r.erased[id]; erased {
+		return nil, fmt.Errorf("open domain %x: it was erased: %w", id[:4], errs.NotFound)
+	}
 	if first := r.domains[id]; first != nil {
 		return first, nil // somebody else was faster, and may have bumped its epoch
 	}
@@ -222,6 +225,9 @@ func (c *domainClear) check(id seal.DomainID, generation uint64) error {
 
 func (d *Domain) put(ctx context.Context, m *masters, generation uint64, epoch uint32, since time.Time) error {
 	key := DomainObject(d.id, generation)
+	if d.repo.isErased(d.id) {
+		return fmt.Errorf("put %s: the domain was erased: %w", key, errs.NotFound)
+	}
 	c := domainClear{Version: 1, Domain: hexDomain(d.id), Generation: generation, Cut: cutJSON(d.cut), SealEpoch: epoch, SealSince: since}
 	if m.number != firstMaster {
 		c.Master = m.number

@@ -52,9 +52,13 @@ type Repository struct {
 	// gate is shared by all that seal under the master key, but the log, and held
 	// alone by a change of it. Where both are taken it comes before the log's turn.
 	gate *semaphore.Weighted
+	// rotating is held by a change of the master key from its first step on, and by
+	// the destruction of a domain's keys: neither may undo the other. It comes first.
+	rotating *semaphore.Weighted
 
 	mu      sync.Mutex
 	keys    *masters
+	erased  map[seal.DomainID]struct{} // those that were destroyed by this Repository
 	domains map[seal.DomainID]*Domain // those opened so far
 }
 
@@ -199,6 +203,7 @@ func (r *Repository) openBy(ctx context.Context, w wrap, successions []uint64, u
 
 func newRepository(store blob.Store, d *Description) *Repository {
 	return &Repository{store: store, description: d, gate: semaphore.NewWeighted(gateWeight),
+		rotating: semaphore.NewWeighted(1), erased: map[seal.DomainID]struct{}{},
 		encoder: sync.OnceValues(newEncoder), domains: map[seal.DomainID]*Domain{}}
 }
 

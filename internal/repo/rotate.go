@@ -52,6 +52,10 @@ func (r *Repository) Own() Rewrap { return Rewrap{ID: r.opened, Unlocker: r.unlo
 // has removed it, and in copies of the store for ever. The roots of domains do
 // not change.
 func (r *Repository) RotateMaster(ctx context.Context, l *Log, keys []Rewrap, lost []ID) (uint64, error) {
+	if err := r.rotating.Acquire(ctx, 1); err != nil {
+		return 0, fmt.Errorf("rotate master key: %w", blob.Canceled(ctx))
+	}
+	defer r.rotating.Release(1)
 	n, err := r.rotateMaster(ctx, l, keys, lost)
 	if err != nil {
 		return n, fmt.Errorf("rotate master key: %w", err)

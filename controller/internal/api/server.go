@@ -9,6 +9,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
@@ -92,6 +93,7 @@ type Deps struct {
 	Trail     Trail
 	Keys      Keys
 	Keyring   *keyring.Service
+	Eraser    *erase.Service
 	Manifests Manifests
 	Plains    Plains
 	Conns     *Connections

@@ -49,6 +49,13 @@ func (s *Server) Trust(domain seal.DomainID, packs ...pack.ID) {
 	}
 }
 
+// forget drops all that is known of a domain.
+func (d *distrust) forget(domain seal.DomainID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.domains, domain)
+}
+
 func (d *distrust) addLocked(b check.BadPack) {
 	of := d.domains[b.Domain]
 	if of == nil {
