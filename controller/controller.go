@@ -15,6 +15,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/api"
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
@@ -115,6 +116,7 @@ type wired struct {
 	events     *event.Log
 	keyring    *keyring.Service
 	eraser     *erase.Service
+	distrust   *distrust.Service
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	marks      *scrub.Marks
@@ -160,6 +162,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		return nil, err
 	}
 	found.ingest = w.ingest
+	w.distrust = distrust.New(r, cat, w.trail, w.ingest, c.log)
 	w.eraser = erase.New(r, cat, w.trail, w.ingest, c.log)
 	if err := w.watchOver(cat); err != nil {
 		return nil, err
@@ -208,7 +211,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
+		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Distrust: w.distrust, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker,
 		Measure: func(ctx context.Context) (*check.Measured, error) {
 			return check.Measure(ctx, w.repository.Store())
 		},
@@ -262,7 +265,7 @@ func (w *wired) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			if err := errors.Join(w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
+			if err := errors.Join(w.ingest.Recover(ctx), w.marks.Load(ctx), w.distrust.Load(ctx)); err != nil {
 				return err
 			}
 			w.nag(ctx)

@@ -59,7 +59,7 @@ type Repository struct {
 	mu      sync.Mutex
 	keys    *masters
 	erased  map[seal.DomainID]struct{} // those that were destroyed by this Repository
-	domains map[seal.DomainID]*Domain // those opened so far
+	domains map[seal.DomainID]*Domain  // those opened so far
 }
 
 // Init makes a repository in an empty store.

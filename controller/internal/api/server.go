@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
@@ -94,6 +95,7 @@ type Deps struct {
 	Keys      Keys
 	Keyring   *keyring.Service
 	Eraser    *erase.Service
+	Distrust  *distrust.Service
 	Manifests Manifests
 	Plains    Plains
 	Conns     *Connections

@@ -40,7 +40,9 @@ type Trail interface {
 }
 
 // Cache forgets what is kept of a domain. *ingest.Server implements it.
-type Cache interface{ Forget(domain seal.DomainID) error }
+type Cache interface {
+	Forget(domain seal.DomainID) error
+}
 
 // Service erases. Its methods may be called concurrently.
 type Service struct {

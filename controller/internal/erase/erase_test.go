@@ -223,7 +223,9 @@ func TestAnErasureIsRefusedWhatItMustNotDo(t *testing.T) {
 	refused("not the full name", erase.Request{Instance: "main", Confirm: "main"}, errs.Invalid)
 	refused("nobody", erase.Request{Instance: "db9/main", Confirm: "db9/main"}, errs.NotFound)
 	j := catalog.Job{ID: repo.NewID(), Kind: catalog.JobBackup, Backup: &catalog.BackupSpec{}, State: catalog.JobRunning, Instance: w.instance.ID, InstanceName: "db1/main", Created: time.Now()}
-	put := func() { must(t, w.catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error { return tx.PutJob(j) })) }
+	put := func() {
+		must(t, w.catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error { return tx.PutJob(j) }))
+	}
 	put()
 	refused("a job is under way", w.request(), errs.Conflict)
 	j.State = catalog.JobFailed
