@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,6 +149,14 @@ func TestNoKeyIsEverShown(t *testing.T) {
 		}
 	}
 	found.absent("what tuskctl said", said.Bytes())
+	must(t, filepath.WalkDir(s.StoreDir(), func(path string, _ fs.DirEntry, err error) error {
+		for _, name := range []string{"db1", "main", "postgres", "desk"} {
+			if strings.Contains(strings.TrimPrefix(path, s.StoreDir()), "/"+name) {
+				t.Errorf("%s: the key of an object shows a name", path)
+			}
+		}
+		return err
+	}))
 	logs, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
 	if err != nil || len(logs) < 2 {
 		t.Fatalf("logs %v, %v", logs, err)
