@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -119,6 +120,7 @@ func TestNoKeyIsEverShown(t *testing.T) {
 	refused(t, s, 2, []string{"these keys stop working", "desk", "repo key add"}, "repo", "key", "rotate")
 	run("repo", "key", "rotate", "--yes")
 	found.repository(s.StoreDir(), file)
+	run("repo", "check", "--read-data")
 	again := backup(t, s, "--database", "postgres") // the running programs go on under the new key
 	run("restore", id, "--to", "db1/main", "--database", "postgres=again", "--wait", "-o", "json")
 	run("snapshot", "export", again, "--database", "postgres", "--format", "directory", "--output", filepath.Join(s.Dir, "exported"))
@@ -136,9 +138,11 @@ func TestNoKeyIsEverShown(t *testing.T) {
 	}
 	run("instance", "erase", "db1/main", "--yes", "--confirm", "db1/main")
 	refused(t, s, 3, nil, "snapshot", "show", id)
-	if next := backup(t, s, "--database", "postgres"); next == id || next == again {
+	next := backup(t, s, "--database", "postgres")
+	if next == id || next == again {
 		t.Error("no new snapshot after the erasure")
 	}
+	run("repo", "check", "--read-data")
 	for name, p := range map[string]*harness.Process{"controller": s.Controller, "agent": s.Agents["db1"]} {
 		for _, file := range []string{"cmdline", "environ"} {
 			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.Pid(), file))
@@ -166,6 +170,15 @@ func TestNoKeyIsEverShown(t *testing.T) {
 		must(t, err)
 		found.absent(filepath.Base(path), text)
 	}
+	// A controller that is made again from the store and the key knows all of it.
+	key := filepath.Join(s.Dir, "key")
+	must(t, os.WriteFile(key, file, 0o600))
+	must(t, errors.Join(s.Controller.Kill(), os.RemoveAll(s.ControllerDir())))
+	must(t, s.Rebuild(ctx, "file:"+key).Err())
+	must(t, s.StartController(ctx))
+	refused(t, s, 3, nil, "snapshot", "show", id)
+	ok(t, s, "snapshot", "show", next)
+	ok(t, s, "repo", "check")
 	if len(found.forms) < 55 {
 		t.Errorf("only %d forms of keys were looked for", len(found.forms))
 	}
