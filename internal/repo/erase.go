@@ -102,6 +102,10 @@ func (r *Repository) deleteAll(ctx context.Context, prefix string) (kept int, er
 	}
 }
 
+// heldBack tells that the store does not let an object go yet, as under a lock:
+// that is for later and no failure.
+func heldBack(err error) bool { return errors.Is(err, errs.Denied) }
+
 // errEnough ends a list.
 var errEnough = errors.New("enough")
 
@@ -109,7 +113,7 @@ func (r *Repository) deleteKeys(ctx context.Context, keys []string) (kept int, e
 	for _, key := range keys {
 		err := r.store.Delete(ctx, key)
 		switch {
-		case errors.Is(err, errs.Denied):
+		case heldBack(err):
 			kept++
 		case err != nil && !errors.Is(err, errs.NotFound):
 			return kept, err

@@ -252,7 +252,7 @@ func (r *Repository) DropReplaced(ctx context.Context, l *Log) (dropped, kept in
 			switch {
 			case err == nil:
 				dropped++
-			case errors.Is(err, errs.Denied):
+			case heldBack(err):
 				kept++
 			default:
 				return dropped, kept, fmt.Errorf("remove what old master keys sealed: %s: %w", key, err)
