@@ -16,7 +16,9 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/clock"
+	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/export"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
@@ -116,6 +118,8 @@ type wired struct {
 	trail      *audit.Service
 	events     *event.Log
 	keyring    *keyring.Service
+	eraser     *erase.Service
+	distrust   *distrust.Service
 	authorizer *api.Authorizer
 	ingest     *ingest.Server
 	marks      *scrub.Marks
@@ -147,7 +151,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	w.exporter = export.New(cat, log, c.log)
 	w.trail = audit.New(cat, c.log)
 	w.events = event.New(c.started, event.Size)
-	w.keyring = keyring.New(r, cat, w.trail)
+	w.keyring = keyring.New(r, log, cat, w.trail, c.log)
 	start := &starter{config: &c.config, repository: r, catalog: cat, trail: w.trail, log: c.log}
 	if err := start.compare(ctx, log, meta.Head); err != nil {
 		return nil, err
@@ -165,6 +169,8 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		return nil, err
 	}
 	found.ingest = w.ingest
+	w.distrust = distrust.New(r, cat, w.trail, w.ingest, c.log)
+	w.eraser = erase.New(r, cat, w.trail, w.ingest, c.log)
 	if err := w.watchOver(cat); err != nil {
 		return nil, err
 	}
@@ -218,7 +224,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Keyring: w.keyring, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner,
+		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Distrust: w.distrust, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner,
 		Deletion: api.Deletion{Delay: c.config.Delete.Delay, ClockDoubt: w.clock.Doubt,
 			CheckClock: func(ctx context.Context) error { return w.clock.Check(ctx, false) }, Deferred: w.purger.Deferred, Users: w.users},
 		Measure: func(ctx context.Context) (*check.Measured, error) {
@@ -258,7 +264,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}
@@ -282,7 +288,7 @@ func (w *wired) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-			if err := errors.Join(w.pruner.Load(ctx), w.ingest.Recover(ctx), w.marks.Load(ctx)); err != nil {
+			if err := errors.Join(w.pruner.Load(ctx), w.ingest.Recover(ctx), w.marks.Load(ctx), w.distrust.Load(ctx)); err != nil {
 				return err
 			}
 			close(loaded)

@@ -155,6 +155,8 @@ func (r *reconciler) take(ctx context.Context, batch []blob.Info, out *reconcile
 				found[i] = &s
 			case kind == errs.NotFound && !r.damaged(groupCtx, info):
 				// An abort marker: its job was given up.
+			case kind == errs.NotFound && r.erased(groupCtx, info):
+				// It goes as soon as the store lets it.
 			case kind == errs.Corrupt, kind == errs.Unsupported, kind == errs.NotFound:
 				mu.Lock()
 				defer mu.Unlock()
@@ -174,6 +176,12 @@ func (r *reconciler) take(ctx context.Context, batch []blob.Info, out *reconcile
 		for _, s := range found {
 			if s == nil {
 				continue
+			}
+			// Its keys are about to go, and it must not come back.
+			if _, err := tx.Erasure(s.Domain); err == nil {
+				continue
+			} else if !errors.Is(err, errs.NotFound) {
+				return err
 			}
 			news, err := adopt(tx, snapshotRecord(*s))
 			if err != nil {
@@ -195,6 +203,15 @@ func (r *reconciler) take(ctx context.Context, batch []blob.Info, out *reconcile
 func (r *reconciler) damaged(ctx context.Context, info blob.Info) bool {
 	h, _, err := repo.CheckSnapshot(ctx, r.repository.Store(), info.Key, nil)
 	return err != nil || h.State == repo.SnapshotCommitted
+}
+
+// erased tells an object of a domain that was erased.
+func (r *reconciler) erased(ctx context.Context, info blob.Info) bool {
+	h, _, err := repo.CheckSnapshot(ctx, r.repository.Store(), info.Key, nil)
+	if err != nil {
+		return false
+	}
+	return r.catalog.View(ctx, func(tx *catalog.Tx) error { _, err := tx.Erasure(h.Domain); return err }) == nil
 }
 
 // adopt records a snapshot as its object says it is. What the object does not

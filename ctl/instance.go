@@ -40,7 +40,7 @@ func (a *app) instanceCmd() *cobra.Command {
 				return a.printer().Print(print.View{Message: r, Names: []string{r.GetInstance().GetName()}, Text: r.GetInstance().GetName() + " is in no cluster\n"})
 			})
 		}}
-	c.AddCommand(a.instanceListCmd(), a.instanceShowCmd(), join, leave)
+	c.AddCommand(a.instanceListCmd(), a.instanceEraseCmd(), a.instanceShowCmd(), join, leave)
 	return c
 }
 

@@ -187,19 +187,91 @@ and has the secret can still open that copy.`,
 }
 
 func (a *app) keyRotateCmd() *cobra.Command {
-	return &cobra.Command{Use: "rotate", Short: "Seal what is stored from now on with new keys",
-		Long: `Gives every domain a new seal key: what agents were given before opens nothing
-that is stored from now on. Nothing is written anew. The ways to open the
-repository stay as they are.`,
+	var yes, seals bool
+	c := &cobra.Command{Use: "rotate [--seal-keys]", Short: "Replace the master key and the seal keys",
+		Long: `Replaces the master key, and gives every domain a new seal key: what agents were
+given before opens nothing that is stored from now on. Packs are not written
+anew. The controller goes on without a restart.
+
+The key that the controller uses and those of age recipients go on by
+themselves. Passphrases, key files and recovery sheets that others have stop
+working, since only their owners can wrap the new key: they are listed first, and
+each must be added again.
+
+Whoever has an old key and a copy of the store from before can still open that
+copy, and the roots of the domains in it, which do not change: to make stored data
+unreadable, erase it (tuskctl instance erase).
+
+With --seal-keys only the seal keys are new, and every key goes on.`,
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 			return a.keys(c, func(ctx context.Context, api tuskvaultv1.KeyServiceClient) error {
-				r, err := api.RotateSealKeys(ctx, &tuskvaultv1.RotateSealKeysRequest{})
-				if err != nil {
-					return err
+				if seals {
+					r, err := api.RotateSealKeys(ctx, &tuskvaultv1.RotateSealKeysRequest{})
+					if err != nil {
+						return err
+					}
+					return a.printer().Print(print.View{Message: r, Text: fmt.Sprintf("%d domains have a new seal key\n", r.GetDomains())})
 				}
-				return a.printer().Print(print.View{Message: r, Text: fmt.Sprintf("%d domains have a new seal key\n", r.GetDomains())})
+				return a.rotateMaster(ctx, api, yes)
 			})
 		}}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&seals, "seal-keys", false, "only give every domain a new seal key")
+	return c
+}
+
+// rotateMaster says what would be lost, asks, and replaces the master key.
+func (a *app) rotateMaster(ctx context.Context, api tuskvaultv1.KeyServiceClient, yes bool) error {
+	plan, err := api.RotateMasterKey(ctx, &tuskvaultv1.RotateMasterKeyRequest{Plan: true})
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprint(a.Err, lostText(plan)) // people's words
+	if err := a.confirm(yes, "replace the master key"); err != nil {
+		return err
+	}
+	req := &tuskvaultv1.RotateMasterKeyRequest{}
+	for _, k := range plan.GetLost() {
+		req.LoseIds = append(req.LoseIds, k.GetId())
+	}
+	r, err := api.RotateMasterKey(ctx, req)
+	if errs.KindOf(err) == errs.Conflict {
+		return exit.Hint(err, "run the same again: it names the keys as they are now")
+	}
+	if err != nil {
+		return err
+	}
+	seals, err := api.RotateSealKeys(ctx, &tuskvaultv1.RotateSealKeysRequest{})
+	if err != nil {
+		return exit.Hint(fmt.Errorf("master key %d is in force, the seal keys are still the old ones: %w", r.GetMaster(), err), "run: tuskctl repo key rotate --seal-keys")
+	}
+	text := fmt.Sprintf("master key %d is in force, %d keys open it, %d domains have a new seal key\n", r.GetMaster(), len(r.GetKept()), seals.GetDomains())
+	if n := r.GetRemaining(); n > 0 {
+		text += fmt.Sprintf("%d objects sealed under older keys stay until the store, or a paused deletion, lets them go\n", n)
+	}
+	return a.printer().Print(print.View{Message: r, Text: text})
+}
+
+// lostText says which keys stop working and how to add them again.
+func lostText(r *tuskvaultv1.RotateMasterKeyResponse) string {
+	if len(r.GetLost()) == 0 {
+		return "every key goes on\n"
+	}
+	var b strings.Builder
+	b.WriteString("these keys stop working, and must be added again by whoever has the secret:\n")
+	for _, k := range r.GetLost() {
+		again := "tuskctl repo key add --name " + k.GetName()
+		switch {
+		case k.GetSheet():
+			again = "tuskctl repo key export, and confirm the new sheet; destroy the old one"
+		case k.GetKind() == seal.WrapKeyFile.String():
+			again = "tuskctl repo key add --key-file NEW-PATH"
+		case k.GetKind() == seal.WrapAge.String():
+			again = "tuskctl repo key add --age RECIPIENT"
+		}
+		fmt.Fprintf(&b, "  %s  %-20s  %s\n    again: %s\n", print.Short(k.GetId()), k.GetName(), keyKind(k), again)
+	}
+	return b.String()
 }
 
 func (a *app) keyConfirmCmd() *cobra.Command {

@@ -21,7 +21,7 @@ import (
 
 func (a *app) repoCmd() *cobra.Command {
 	c := &cobra.Command{Use: "repo", Aliases: []string{"repository"}, Short: "The repository as a whole: what is in it, is it sound, who can open it"}
-	c.AddCommand(a.repoStatsCmd(), a.repoCheckCmd(), a.repoPruneCmd(), a.resumeDeletionCmd(), a.keyCmd())
+	c.AddCommand(a.repoStatsCmd(), a.repoCheckCmd(), a.repoPruneCmd(), a.repoDistrustCmd(), a.resumeDeletionCmd(), a.keyCmd())
 	return c
 }
 

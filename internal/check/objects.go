@@ -22,8 +22,8 @@ const (
 
 // listing is what one walk over all keys remembers.
 type listing struct {
-	keys, cas, domains []string
-	epochs             []uint64
+	keys, cas, domains, successions []string
+	epochs                          []uint64
 }
 
 // checkObjects walks over all keys, then looks at the small objects.
@@ -46,7 +46,7 @@ func (c *checker) checkObjects(ctx context.Context) error {
 	if c.id.IsZero() && c.repo == nil && len(l.keys) == 0 && len(l.domains) == 0 {
 		return fmt.Errorf("%s holds no repository: %w", c.store.Features().Location, errs.NotFound)
 	}
-	return errors.Join(c.checkKeys(ctx, l.keys), c.checkEpochs(ctx, l.epochs), c.checkCAs(ctx, l.cas), c.checkDomainRecords(ctx, l.domains))
+	return errors.Join(c.checkKeys(ctx, l.keys), c.checkSuccessions(ctx, l.successions), c.checkEpochs(ctx, l.epochs), c.checkCAs(ctx, l.cas), c.checkDomainRecords(ctx, l.domains))
 }
 
 // count counts an object.
@@ -74,12 +74,16 @@ func (l *listing) take(key string, domains map[seal.DomainID]*domainRecord) (err
 	case repo.DescriptionObject:
 		return nil
 	case "keys":
+		if _, err = repo.ParseSuccessionObject(key); err == nil {
+			l.successions = append(l.successions, key)
+			return nil
+		}
 		l.keys = append(l.keys, key)
-		_, err = repo.ParseKeyObject(key)
+		_, _, err = repo.ParseKeyObject(key)
 		return err
 	case "ca":
 		l.cas = append(l.cas, key)
-		_, err = repo.ParseCAObject(key)
+		_, _, err = repo.ParseCAObject(key)
 		return err
 	case "epochs":
 		n, err := repo.ParseEpochObject(key)
@@ -133,15 +137,34 @@ func (c *checker) checkKeys(ctx context.Context, keys []string) error {
 		keys = keys[:maxKeyObjects]
 	}
 	for _, key := range keys {
-		id, err := repo.ParseKeyObject(key)
+		id, master, err := repo.ParseKeyObject(key)
 		if err != nil {
 			continue // it is a finding already
 		}
 		err = repo.InspectKey(ctx, c.store, key)
-		if err == nil && c.repo != nil && len(c.o.Unlockers) > 0 {
+		if err == nil && c.repo != nil && len(c.o.Unlockers) > 0 && master == c.repo.Master() {
 			if err = c.repo.VerifyKey(ctx, id, c.o.Unlockers); errors.Is(err, errs.Denied) && !errors.Is(err, errs.Corrupt) {
 				err = nil // another's
 			}
+		}
+		if err != nil && !c.gone(ctx, key, err) {
+			if err := c.failed(ctx, key, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkSuccessions reads the objects with which master keys took over. All but
+// the one in force are left-overs that go some day.
+func (c *checker) checkSuccessions(ctx context.Context, keys []string) error {
+	for _, key := range keys {
+		master, err := repo.ParseSuccessionObject(key)
+		if err == nil && c.repo != nil {
+			err = c.repo.InspectSuccession(ctx, master)
+		} else if err == nil {
+			err = repo.InspectSuccession(ctx, c.store, master)
 		}
 		if err != nil && !c.gone(ctx, key, err) {
 			if err := c.failed(ctx, key, err); err != nil {
@@ -177,11 +200,11 @@ func (c *checker) checkEpochs(ctx context.Context, epochs []uint64) error {
 
 func (c *checker) checkCAs(ctx context.Context, keys []string) error {
 	for _, key := range keys {
-		serial, err := repo.ParseCAObject(key)
+		serial, master, err := repo.ParseCAObject(key)
 		if err != nil {
 			continue // it is a finding already
 		}
-		if c.repo != nil {
+		if c.repo != nil && master == c.repo.Master() {
 			_, err = c.repo.CA(ctx, serial)
 		} else {
 			err = c.readable(ctx, key)
@@ -218,6 +241,10 @@ type domainWalk struct {
 // checkDomainRecords reads every generation of every domain; keys come in order.
 func (c *checker) checkDomainRecords(ctx context.Context, keys []string) error {
 	walks := map[seal.DomainID]*domainWalk{}
+	master := uint64(0)
+	if c.repo != nil {
+		master = c.repo.Master()
+	}
 	for _, key := range keys {
 		id, generation, err := repo.ParseDomainObject(key)
 		if err != nil {
@@ -237,6 +264,14 @@ func (c *checker) checkDomainRecords(ctx context.Context, keys []string) error {
 			}
 		}
 	}
+	if c.repo == nil || master != c.repo.Master() {
+		return nil // where the master key has just changed, the list is too old
+	}
+	for id, w := range walks {
+		if d := c.domains[id]; d.present && !w.opened {
+			c.add(Finding{Object: repo.DomainObject(id, d.newest), Problem: Damaged, Detail: fmt.Sprintf("no generation of the domain is sealed under master key %d, which is in force", master)})
+		}
+	}
 	return nil
 }
 
@@ -253,7 +288,7 @@ func (c *checker) checkDomainRecord(ctx context.Context, key string, d *domainRe
 		return fmt.Errorf("%s: cuts by %+v, the generation before by %+v: %w", key, r.Cut, w.cut, errs.Corrupt)
 	}
 	w.cut = r.Cut
-	if c.repo != nil {
+	if c.repo != nil && r.Master == c.repo.Master() {
 		keys, err := c.repo.OpenDomainRecord(key, text)
 		if err != nil {
 			return err

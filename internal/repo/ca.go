@@ -28,8 +28,17 @@ func (r *Repository) PutCA(ctx context.Context, serial string, bundle []byte) er
 	if !serialPattern.MatchString(serial) || len(bundle) > maxCABytes-sealOverhead {
 		return fmt.Errorf("put ca %q of %d bytes: %w", serial, len(bundle), errs.Invalid)
 	}
-	key := CAObject(serial)
-	sealed, err := seal.SealBlob(r.master.CA(), purposeCA, r.aad(key), bundle)
+	if err := r.gate.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("put ca: %w", blob.Canceled(ctx))
+	}
+	defer r.gate.Release(1)
+	return r.putCA(ctx, r.current(), serial, bundle)
+}
+
+// putCA is PutCA under the given master key.
+func (r *Repository) putCA(ctx context.Context, m *masters, serial string, bundle []byte) error {
+	key := caObjectOf(serial, m.number)
+	sealed, err := seal.SealBlob(m.key.CA(), purposeCA, r.aad(key), bundle)
 	if err != nil {
 		return fmt.Errorf("put ca: %w", err)
 	}
@@ -37,7 +46,7 @@ func (r *Repository) PutCA(ctx context.Context, serial string, bundle []byte) er
 		return fmt.Errorf("put ca: %w", err)
 	}
 	// Also after a success: the fleet's identities depend on it.
-	stored, err := r.CA(ctx, serial)
+	stored, err := r.readCA(ctx, m, serial)
 	if err != nil {
 		return fmt.Errorf("put ca: read back: %w", err)
 	}
@@ -52,12 +61,16 @@ func (r *Repository) CA(ctx context.Context, serial string) ([]byte, error) {
 	if !serialPattern.MatchString(serial) {
 		return nil, fmt.Errorf("read ca %q: %w", serial, errs.Invalid)
 	}
-	key := CAObject(serial)
+	return r.readCA(ctx, r.current(), serial)
+}
+
+func (r *Repository) readCA(ctx context.Context, m *masters, serial string) ([]byte, error) {
+	key := caObjectOf(serial, m.number)
 	sealed, err := blob.ReadAll(ctx, r.store, key, maxCABytes)
 	if err != nil {
 		return nil, fmt.Errorf("read ca: %w", err)
 	}
-	bundle, err := seal.OpenBlob(r.master.CA(), purposeCA, r.aad(key), sealed)
+	bundle, err := seal.OpenBlob(m.key.CA(), purposeCA, r.aad(key), sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -66,10 +79,14 @@ func (r *Repository) CA(ctx context.Context, serial string) ([]byte, error) {
 
 // CAs calls fn with the serial number of each certificate authority.
 func (r *Repository) CAs(ctx context.Context, fn func(serial string) error) error {
+	current := r.current().number
 	return r.store.List(ctx, CAPrefix, "", func(info blob.Info) error {
-		serial := info.Key[len(CAPrefix):]
-		if !serialPattern.MatchString(serial) {
-			return fmt.Errorf("list cas: %w", notAKey(info.Key, "ca"))
+		serial, master, err := ParseCAObject(info.Key)
+		if err != nil {
+			return fmt.Errorf("list cas: %w", err)
+		}
+		if master != current {
+			return nil // of a master key that was replaced, or never came into force
 		}
 		return fn(serial)
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ const (
 	// maxEpochs bounds the keys of a grant: a new epoch every 30 days fills it in
 	// 5,000 years, so a greater number in a store is damage.
 	maxEpochs = 1 << 16
+	// maxGenerations bounds the generations of one domain that are looked at: one for
+	// each seal epoch and each change of the master key.
+	maxGenerations = 2 * maxEpochs
 
 	purposeData    = "domain-data"
 	purposeControl = "domain-control"
@@ -55,14 +59,24 @@ type domainClear struct {
 	Cut        cutJSON   `json:"cut"`
 	SealEpoch  uint32    `json:"seal_epoch"`
 	SealSince  time.Time `json:"seal_since"`
+	// Master is the number of the master key that seals the roots; not there for the
+	// first one.
+	Master uint64 `json:"master,omitempty"`
 }
+
+// master is the number of the master key that seals the roots.
+func (c *domainClear) master() uint64 { return max(c.Master, firstMaster) }
 
 // CreateDomain makes a domain with new keys. One durable step: the domain's
 // record is there or not, and a domain that nobody has heard of harms nothing.
 func (r *Repository) CreateDomain(ctx context.Context) (seal.DomainID, error) {
+	if err := r.gate.Acquire(ctx, 1); err != nil {
+		return seal.DomainID{}, fmt.Errorf("create domain: %w", blob.Canceled(ctx))
+	}
+	defer r.gate.Release(1)
 	d := &Domain{repo: r, id: seal.DomainID(NewID()), keys: seal.NewDomainKeys(), cut: r.description.Cut,
 		generation: 1, epoch: 1, since: time.Now().UTC().Truncate(time.Second)}
-	if err := d.put(ctx, d.generation, d.epoch, d.since); err != nil {
+	if err := d.put(ctx, r.current(), d.generation, d.epoch, d.since); err != nil {
 		return seal.DomainID{}, fmt.Errorf("create domain: %w", err)
 	}
 	r.mu.Lock()
@@ -86,6 +100,9 @@ func (r *Repository) Domain(ctx context.Context, id seal.DomainID) (*Domain, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, erased := r.erased[id]; erased {
+		return nil, fmt.Errorf("open domain %x: it was erased: %w", id[:4], errs.NotFound)
+	}
 	if first := r.domains[id]; first != nil {
 		return first, nil // somebody else was faster, and may have bumped its epoch
 	}
@@ -110,33 +127,55 @@ func (r *Repository) Domains(ctx context.Context, fn func(seal.DomainID) error) 
 }
 
 func (r *Repository) readDomain(ctx context.Context, id seal.DomainID) (*Domain, error) {
-	var newest uint64
+	var generations []uint64 // 8 bytes each, at most maxGenerations
 	err := r.store.List(ctx, DomainPrefix(id), "", func(info blob.Info) error {
 		_, n, err := ParseDomainObject(info.Key)
-		newest = n // keys come in order
+		if err == nil && len(generations) >= maxGenerations {
+			err = fmt.Errorf("more than %d generations: %w", maxGenerations, errs.Corrupt)
+		}
+		generations = append(generations, n)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if newest == 0 {
+	if len(generations) == 0 {
 		return nil, errs.NotFound
 	}
-	text, err := blob.ReadAll(ctx, r.store, DomainObject(id, newest), maxDomainBytes)
-	if err != nil {
-		return nil, err
+	m := r.current()
+	var d *Domain
+	for _, n := range slices.Backward(generations) { // keys come in order
+		text, err := blob.ReadAll(ctx, r.store, DomainObject(id, n), maxDomainBytes)
+		if err != nil {
+			return nil, err
+		}
+		if d, err = r.decodeDomain(m, id, n, text); err == nil {
+			break
+		}
+		if !errors.Is(err, errOtherMaster) {
+			return nil, fmt.Errorf("%s: %w", DomainObject(id, n), err)
+		}
 	}
-	d, err := r.decodeDomain(id, newest, text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", DomainObject(id, newest), err)
+	if d == nil {
+		return nil, fmt.Errorf("none of %d generations is sealed under master key %d: %w", len(generations), m.number, errs.Corrupt)
 	}
+	// The next one is written after all that are there.
+	d.generation = generations[len(generations)-1]
 	return d, nil
 }
 
-func (r *Repository) decodeDomain(id seal.DomainID, generation uint64, text []byte) (*Domain, error) {
+// errOtherMaster is what a generation meets that is sealed under a master key
+// other than the one in force: it was replaced, or is part of a change that was
+// broken off.
+var errOtherMaster = errors.New("sealed under another master key than the one in force")
+
+func (r *Repository) decodeDomain(m *masters, id seal.DomainID, generation uint64, text []byte) (*Domain, error) {
 	j, c, err := parseDomain(text)
 	if err != nil {
 		return nil, err
+	}
+	if c.master() != m.number {
+		return nil, fmt.Errorf("master key %d: %w: %w", c.master(), errOtherMaster, errs.Conflict)
 	}
 	d := &Domain{repo: r, id: id, cut: chunk.Params(c.Cut), generation: generation, epoch: c.SealEpoch, since: c.SealSince}
 	aad := append(r.aad(DomainObject(id, generation)), j.Clear...)
@@ -145,7 +184,7 @@ func (r *Repository) decodeDomain(id seal.DomainID, generation uint64, text []by
 		sealed  []byte
 		key     *seal.Key
 	}{{purposeData, j.Data, &d.keys.Data}, {purposeControl, j.Control, &d.keys.Control}} {
-		plain, err := seal.OpenBlob(r.master.WrapDomain(), root.purpose, aad, root.sealed)
+		plain, err := seal.OpenBlob(m.key.WrapDomain(), root.purpose, aad, root.sealed)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +215,7 @@ func parseDomain(text []byte) (j domainJSON, c domainClear, err error) {
 
 // check tells whether the clear part can be that of a domain's generation.
 func (c *domainClear) check(id seal.DomainID, generation uint64) error {
-	if c.Version != 1 || c.Domain != hexDomain(id) || c.Generation != generation || c.SealEpoch == 0 ||
+	if c.Version != 1 || c.Master == firstMaster || c.Domain != hexDomain(id) || c.Generation != generation || c.SealEpoch == 0 ||
 		c.SealEpoch > maxEpochs || chunk.Params(c.Cut).Validate() != nil {
 		return fmt.Errorf("record of domain %s, generation %d, seal epoch %d, cut %+v: %w",
 			c.Domain, c.Generation, c.SealEpoch, c.Cut, errs.Corrupt)
@@ -184,15 +223,21 @@ func (c *domainClear) check(id seal.DomainID, generation uint64) error {
 	return nil
 }
 
-func (d *Domain) put(ctx context.Context, generation uint64, epoch uint32, since time.Time) error {
+func (d *Domain) put(ctx context.Context, m *masters, generation uint64, epoch uint32, since time.Time) error {
 	key := DomainObject(d.id, generation)
-	clearText, err := json.Marshal(domainClear{Version: 1, Domain: hexDomain(d.id), Generation: generation,
-		Cut: cutJSON(d.cut), SealEpoch: epoch, SealSince: since})
+	if d.repo.isErased(d.id) {
+		return fmt.Errorf("put %s: the domain was erased: %w", key, errs.NotFound)
+	}
+	c := domainClear{Version: 1, Domain: hexDomain(d.id), Generation: generation, Cut: cutJSON(d.cut), SealEpoch: epoch, SealSince: since}
+	if m.number != firstMaster {
+		c.Master = m.number
+	}
+	clearText, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", key, err)
 	}
 	aad := append(d.repo.aad(key), clearText...)
-	wrap := d.repo.master.WrapDomain()
+	wrap := m.key.WrapDomain()
 	data, err := seal.SealBlob(wrap, purposeData, aad, d.keys.Data[:])
 	if err != nil {
 		return err
@@ -209,12 +254,16 @@ func (d *Domain) put(ctx context.Context, generation uint64, epoch uint32, since
 		return err
 	}
 	// Without its roots a domain's data is lost: see that what was stored opens.
-	stored, err := d.repo.readDomain(ctx, d.id)
+	raw, err := blob.ReadAll(ctx, d.repo.store, key, maxDomainBytes)
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	if stored.keys != d.keys || stored.generation < generation {
-		return fmt.Errorf("read back %s: holds other keys, or generation %d: %w", key, stored.generation, errs.Corrupt)
+	stored, err := d.repo.decodeDomain(m, d.id, generation, raw)
+	if err != nil {
+		return fmt.Errorf("read back %s: %w", key, err)
+	}
+	if stored.keys != d.keys || stored.epoch != epoch {
+		return fmt.Errorf("read back %s: holds other keys, or seal epoch %d: %w", key, stored.epoch, errs.Corrupt)
 	}
 	return nil
 }
@@ -247,6 +296,10 @@ func (d *Domain) SealSince() time.Time {
 // domain's next generation; it is the newest one or does not exist. Another
 // process that did the same first is errs.Conflict; its generation is then known.
 func (d *Domain) BumpSealEpoch(ctx context.Context) (uint32, error) {
+	if err := d.repo.gate.Acquire(ctx, 1); err != nil {
+		return 0, fmt.Errorf("bump seal epoch of domain %x: %w", d.id[:4], blob.Canceled(ctx))
+	}
+	defer d.repo.gate.Release(1)
 	d.mu.Lock()
 	generation, epoch := d.generation+1, d.epoch+1
 	d.mu.Unlock()
@@ -254,7 +307,7 @@ func (d *Domain) BumpSealEpoch(ctx context.Context) (uint32, error) {
 		return 0, fmt.Errorf("bump seal epoch of domain %x: %d is the last: %w", d.id[:4], maxEpochs, errs.Exhausted)
 	}
 	since := time.Now().UTC().Truncate(time.Second)
-	err := d.put(ctx, generation, epoch, since)
+	err := d.put(ctx, d.repo.current(), generation, epoch, since)
 	if errors.Is(err, errs.Exists) {
 		newest, readErr := d.repo.readDomain(ctx, d.id)
 		if readErr != nil {

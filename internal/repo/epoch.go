@@ -45,7 +45,7 @@ func (r *Repository) ClaimEpoch(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("claim epoch %d: %w", epoch, err)
 	}
-	sealed, err := seal.SealBlob(r.master.Catalog(), purposeEpoch, r.aad(key), text)
+	sealed, err := seal.SealBlob(r.current().key.Catalog(), purposeEpoch, r.aad(key), text)
 	if err != nil {
 		return 0, fmt.Errorf("claim epoch %d: %w", epoch, err)
 	}
@@ -81,7 +81,7 @@ func (r *Repository) Epoch(ctx context.Context, epoch uint64) (EpochClaim, error
 	if err != nil {
 		return c, fmt.Errorf("read epoch: %w", err)
 	}
-	text, err := seal.OpenBlob(r.master.Catalog(), purposeEpoch, r.aad(key), sealed)
+	text, err := openCatalog(r.current().all(), purposeEpoch, r.aad(key), sealed)
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", key, err)
 	}

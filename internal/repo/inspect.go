@@ -14,22 +14,51 @@ import (
 // What a check of a repository needs beyond what its users do: to look at one
 // object as it is, with keys or without.
 
-// ParseKeyObject takes the key of a wrap of the master key apart.
-func ParseKeyObject(key string) (ID, error) {
-	var id ID
-	if rest, ok := strings.CutPrefix(key, KeysPrefix); !ok || !fromHex(id[:], rest) {
-		return id, notAKey(key, "key")
+// ParseKeyObject takes the key of a wrap of a master key apart; master is that
+// key's number.
+func ParseKeyObject(key string) (id ID, master uint64, err error) {
+	rest, ok := strings.CutPrefix(key, KeysPrefix)
+	name, master, numbered := cutMaster(rest)
+	if !ok || !numbered || !fromHex(id[:], name) {
+		return id, 0, notAKey(key, "key")
 	}
-	return id, nil
+	return id, master, nil
 }
 
-// ParseCAObject takes the key of a certificate authority apart.
-func ParseCAObject(key string) (serial string, err error) {
-	serial, ok := strings.CutPrefix(key, CAPrefix)
-	if !ok || !serialPattern.MatchString(serial) {
-		return "", notAKey(key, "ca")
+// ParseSuccessionObject takes the key of a succession of master keys apart.
+func ParseSuccessionObject(key string) (master uint64, err error) {
+	n, ok := parseSuccession(key)
+	if !ok {
+		return 0, notAKey(key, "succession")
 	}
-	return serial, nil
+	return n, nil
+}
+
+// ParseCAObject takes the key of a certificate authority apart; master is the
+// number of the master key under which it is sealed.
+func ParseCAObject(key string) (serial string, master uint64, err error) {
+	rest, ok := strings.CutPrefix(key, CAPrefix)
+	serial, master, numbered := cutMaster(rest)
+	if !ok || !numbered || !serialPattern.MatchString(serial) {
+		return "", 0, notAKey(key, "ca")
+	}
+	return serial, master, nil
+}
+
+// InspectSuccession checks the structure of a succession of master keys. The one
+// in force is opened too, where a key is at hand.
+func (r *Repository) InspectSuccession(ctx context.Context, master uint64) error {
+	if current := r.current(); current.number == master {
+		_, err := r.openSuccession(ctx, master, current.key)
+		return err
+	}
+	return InspectSuccession(ctx, r.store, master)
+}
+
+// InspectSuccession checks the structure of a succession without a key.
+func InspectSuccession(ctx context.Context, store blob.Store, master uint64) error {
+	_, _, _, err := (&Repository{store: store}).readSuccession(ctx, master)
+	return err
 }
 
 // MaxObjectBytes is the greatest size of the small objects whose key starts with
@@ -63,6 +92,8 @@ type DomainRecord struct {
 	Generation uint64
 	Cut        chunk.Params
 	SealEpoch  uint32
+	// Master is the number of the master key under which its roots are sealed.
+	Master uint64
 }
 
 // InspectDomain reads the clear part of a domain's record that was found under
@@ -79,17 +110,17 @@ func InspectDomain(key string, text []byte) (DomainRecord, error) {
 	if err != nil {
 		return DomainRecord{}, fmt.Errorf("%s: %w", key, err)
 	}
-	return DomainRecord{Domain: id, Generation: generation, Cut: chunk.Params(c.Cut), SealEpoch: c.SealEpoch}, nil
+	return DomainRecord{Domain: id, Generation: generation, Cut: chunk.Params(c.Cut), SealEpoch: c.SealEpoch, Master: c.master()}, nil
 }
 
 // OpenDomainRecord opens the roots in a domain's record that was found under
-// key, whatever generation it is.
+// key, whatever generation it is, if it is sealed under the master key in force.
 func (r *Repository) OpenDomainRecord(key string, text []byte) (seal.DomainKeys, error) {
 	id, generation, err := ParseDomainObject(key)
 	if err != nil {
 		return seal.DomainKeys{}, err
 	}
-	d, err := r.decodeDomain(id, generation, text)
+	d, err := r.decodeDomain(r.current(), id, generation, text)
 	if err != nil {
 		return seal.DomainKeys{}, fmt.Errorf("%s: %w", key, err)
 	}
@@ -120,11 +151,12 @@ func (r *Repository) OpenLogRecord(key string, raw []byte) (*LogRecord, error) {
 // errs.Denied when none of the unlockers is for it, errs.Corrupt when it is
 // damaged, was put in another's place, or opens to something else.
 func (r *Repository) VerifyKey(ctx context.Context, id ID, unlockers []seal.Unlocker) error {
-	master, err := r.unwrap(ctx, id, unlockers)
+	current := r.current()
+	master, err := r.unwrap(ctx, wrap{id, current.number}, unlockers)
 	if err != nil {
 		return err
 	}
-	if master != r.master {
+	if master != current.key {
 		return fmt.Errorf("key %s: opens to another master key: %w", id.Short(), errs.Corrupt)
 	}
 	return nil
@@ -132,7 +164,7 @@ func (r *Repository) VerifyKey(ctx context.Context, id ID, unlockers []seal.Unlo
 
 // InspectKey checks the structure of a key object without its secret.
 func InspectKey(ctx context.Context, store blob.Store, key string) error {
-	if _, err := ParseKeyObject(key); err != nil {
+	if _, _, err := ParseKeyObject(key); err != nil {
 		return err
 	}
 	wrapped, err := blob.ReadAll(ctx, store, key, maxKeyBytes)

@@ -42,8 +42,24 @@ const (
 	fullSuffix = ".full"
 )
 
-// KeyObject is the key of the wrap of the master key with the given id.
-func KeyObject(id ID) string { return KeysPrefix + id.String() }
+// KeyObject is the key of the wrap of the first master key with the given id.
+func KeyObject(id ID) string { return keyObjectOf(id, firstMaster) }
+
+// keyObjectOf is the key of the wrap of a master key by its number.
+func keyObjectOf(id ID, master uint64) string { return KeysPrefix + id.String() + masterSuffix(master) }
+
+// successionName begins the name of a succession, which no id does.
+const successionName = KeysPrefix + "master-"
+
+// SuccessionObject is the key of the object with which the master key of this
+// number takes over.
+func SuccessionObject(master uint64) string { return successionName + digits(master) }
+
+func parseSuccession(key string) (uint64, bool) {
+	rest, ok := strings.CutPrefix(key, successionName)
+	n, numeric := fromDigits(rest)
+	return n, ok && numeric && n > firstMaster
+}
 
 // DomainPrefix is where all generations of a domain's record are.
 func DomainPrefix(d seal.DomainID) string { return DomainsPrefix + hexDomain(d) + "/" }
@@ -54,8 +70,11 @@ func DomainObject(d seal.DomainID, generation uint64) string {
 }
 
 // CAObject is the key of the certificate authority with the given serial
-// number, which is 1 to 40 lower-case hex digits.
-func CAObject(serial string) string { return CAPrefix + serial }
+// number, which is 1 to 40 lower-case hex digits, sealed under the first master key.
+func CAObject(serial string) string { return caObjectOf(serial, firstMaster) }
+
+// caObjectOf is the key of one that is sealed under the master key of this number.
+func caObjectOf(serial string, master uint64) string { return CAPrefix + serial + masterSuffix(master) }
 
 // EpochObject is the key of the claim of a controller epoch.
 func EpochObject(epoch uint64) string { return EpochsPrefix + digits(epoch) }

@@ -50,10 +50,11 @@ type Log struct {
 
 	// turn holds one token: whoever has it owns the fields below. It is a channel
 	// and no mutex because it is held over I/O and must obey contexts.
-	turn    chan struct{}
-	head    Witness
-	pending *pendingRecord
-	stopped error
+	turn     chan struct{}
+	head     Witness
+	pending  *pendingRecord
+	rekeying *rekeying
+	stopped  error
 }
 
 // pendingRecord is a record whose put had no clear answer.
@@ -126,17 +127,36 @@ func (l *Log) Append(ctx context.Context, class LogClass, payload []byte) (Witne
 	if l.stopped != nil {
 		return Witness{}, l.stopped
 	}
-	p, err := l.next(class, payload)
-	if err != nil {
-		return Witness{}, fmt.Errorf("append to catalog log: %w", err)
+	if l.rekeying != nil {
+		if err := l.settleRekey(ctx); err != nil {
+			return Witness{}, fmt.Errorf("append to catalog log: change of the master key: %w", err)
+		}
 	}
-	w, err := l.put(ctx, p)
+	w, err := l.append(ctx, class, payload)
 	if err != nil {
 		return Witness{}, fmt.Errorf("append to catalog log: %w", err)
 	}
 	l.head, l.pending = w, nil
 	return w, nil
 }
+
+func (l *Log) append(ctx context.Context, class LogClass, payload []byte) (Witness, error) {
+	for {
+		p, err := l.next(class, payload)
+		if err != nil {
+			return Witness{}, err
+		}
+		w, err := l.put(ctx, p)
+		if !errors.Is(err, errRekeyed) {
+			return w, err
+		}
+		l.head, l.pending = w, nil // and the next place is looked at
+	}
+}
+
+// errRekeyed is what put meets where an earlier process of this controller has
+// changed the master key and not come to note that.
+var errRekeyed = errors.New("the record of a change of the master key is in its place")
 
 // next gives the record to put: the undecided one if there is one.
 func (l *Log) next(class LogClass, payload []byte) (*pendingRecord, error) {
@@ -172,6 +192,9 @@ func (l *Log) put(ctx context.Context, p *pendingRecord) (Witness, error) {
 	}
 	if w.Epoch == l.epoch && stored.Previous == p.rec.Previous && stored.Class == p.rec.Class && bytes.Equal(stored.Payload, p.rec.Payload) {
 		return w, nil
+	}
+	if l.isRekey(stored) {
+		return w, errRekeyed
 	}
 	conflict := &LogConflict{Number: p.rec.Number, Epoch: w.Epoch, Own: l.epoch}
 	l.pending = nil

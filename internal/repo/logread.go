@@ -144,8 +144,10 @@ func (r *Repository) replayFrom(ctx context.Context, at Witness, last uint64, fn
 		if rec.Previous != at.Hash || rec.Epoch < at.Epoch {
 			return at, fmt.Errorf("replay: %s (epoch %d) does not follow %s: %w", key, rec.Epoch, at, errs.Corrupt)
 		}
-		if err := fn(rec); err != nil {
-			return at, err
+		if rec.Class != LogRekey {
+			if err := fn(rec); err != nil {
+				return at, err
+			}
 		}
 		at = w
 	}

@@ -36,6 +36,9 @@ const (
 	LogAsynchronous LogClass = 2
 	// LogFull: the whole catalog.
 	LogFull LogClass = 3
+	// LogRekey: what follows is sealed under another master key. It is the format's
+	// own, holds no change of the catalog and is not given to who replays the log.
+	LogRekey LogClass = 4
 )
 
 // Witness is a position in the catalog log: whoever kept one can tell later that
@@ -101,7 +104,7 @@ func (r *Repository) sealRecord(rec *LogRecord) ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, rec.Epoch)
 	b = append(b, rec.Previous[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(packed)+sealOverhead))
-	sealed, err := seal.SealBlob(r.master.Catalog(), purposeLog, append(r.aad(rec.key()), b...), packed)
+	sealed, err := seal.SealBlob(r.current().key.Catalog(), purposeLog, append(r.aad(rec.key()), b...), packed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rec.key(), err)
 	}
@@ -110,6 +113,15 @@ func (r *Repository) sealRecord(rec *LogRecord) ([]byte, error) {
 
 // openRecord reads what sealRecord gives. key is where it was found.
 func (r *Repository) openRecord(key string, raw []byte) (*LogRecord, error) {
+	number, _, err := ParseCatalogObject(key)
+	if err != nil {
+		return nil, err
+	}
+	return r.openRecordWith(r.current().opening(number), key, raw)
+}
+
+// openRecordWith opens a record by the first of the keys that fits.
+func (r *Repository) openRecordWith(keys []seal.Key, key string, raw []byte) (*LogRecord, error) {
 	rec, sealed, err := decodeRecordHeader(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
@@ -118,7 +130,7 @@ func (r *Repository) openRecord(key string, raw []byte) (*LogRecord, error) {
 		return nil, fmt.Errorf("%s: holds %s: %w", key, rec.key(), errs.Corrupt)
 	}
 	aad := append(r.aad(key), raw[:logHeaderSize]...)
-	packed, err := seal.OpenBlob(r.master.Catalog(), purposeLog, aad, sealed)
+	packed, err := openCatalog(keys, purposeLog, aad, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
@@ -141,7 +153,7 @@ func decodeRecordHeader(raw []byte) (*LogRecord, []byte, error) {
 	rec := &LogRecord{Class: LogClass(class), Number: d.u64(), Epoch: d.u64()}
 	d.fill(rec.Previous[:])
 	length := d.u64()
-	if d.failed || version != logVersion || reserved != 0 || class < byte(LogSynchronous) || class > byte(LogFull) ||
+	if d.failed || version != logVersion || reserved != 0 || class < byte(LogSynchronous) || class > byte(LogRekey) ||
 		rec.Number == 0 || rec.Epoch == 0 || length != uint64(len(d.rest)) {
 		return nil, nil, fmt.Errorf("header of record %d (class %d, epoch %d, %d bytes): %w", rec.Number, class, rec.Epoch, length, errs.Corrupt)
 	}

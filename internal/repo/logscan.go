@@ -195,5 +195,8 @@ func (s *scan) record(key string, f *read) error {
 		return nil
 	}
 	s.Records++
+	if f.rec.Class == LogRekey {
+		return nil
+	}
 	return s.fn(f.rec)
 }

@@ -2,14 +2,17 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/chunk"
@@ -39,15 +42,24 @@ type Options struct {
 type Repository struct {
 	store       blob.Store
 	description *Description
-	master      seal.MasterKey
-	// opened is the key that it was opened with.
-	opened ID
+	// opened is the key that it was opened with, and unlocker what opened it.
+	opened   ID
+	unlocker seal.Unlocker
 	// encoder compresses log records. It is made when first needed and shared: its
 	// tables cost more than a record.
 	encoder func() (*zstd.Encoder, error)
 
+	// gate is shared by all that seal under the master key, but the log, and held
+	// alone by a change of it. Where both are taken it comes before the log's turn.
+	gate *semaphore.Weighted
+	// rotating is held by a change of the master key from its first step on, and by
+	// the destruction of a domain's keys: neither may undo the other. It comes first.
+	rotating *semaphore.Weighted
+
 	mu      sync.Mutex
-	domains map[seal.DomainID]*Domain // those opened so far
+	keys    *masters
+	erased  map[seal.DomainID]struct{} // those that were destroyed by this Repository
+	domains map[seal.DomainID]*Domain  // those opened so far
 }
 
 // Init makes a repository in an empty store.
@@ -76,9 +88,10 @@ func Init(ctx context.Context, store blob.Store, o Options) (*Repository, error)
 	if err != nil {
 		return nil, fmt.Errorf("init repository: %w", err)
 	}
-	r := newRepository(store, d, seal.NewMasterKey())
-	r.opened = d.ID
-	if err := r.putKey(ctx, d.ID, o.Unlocker); err != nil {
+	r := newRepository(store, d)
+	r.keys = &masters{number: firstMaster, key: seal.NewMasterKey()}
+	r.opened, r.unlocker = d.ID, o.Unlocker
+	if err := r.putKey(ctx, r.keys, d.ID, o.Unlocker); err != nil {
 		if errors.Is(err, errs.Exists) {
 			return nil, fmt.Errorf("init repository: another init was faster: %w", errs.Exists)
 		}
@@ -137,33 +150,65 @@ func Open(ctx context.Context, store blob.Store, unlockers ...seal.Unlocker) (*R
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := newRepository(store, d, seal.MasterKey{})
-	ids, err := r.KeyIDs(ctx)
+	r := newRepository(store, d)
+	l, err := r.listKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", d.ID.Short(), err)
 	}
-	if len(ids) == 0 {
+	if len(l.wraps) == 0 {
 		return nil, fmt.Errorf("open repository %s: it has no key, its init did not finish: %w", d.ID.Short(), errs.Conflict)
 	}
+	// Those of the newest master key first.
+	slices.SortStableFunc(l.wraps, func(a, b wrap) int { return cmp.Compare(b.master, a.master) })
 	var refusals error
-	for _, id := range ids {
-		master, err := r.unwrap(ctx, id, unlockers)
+	for _, w := range l.wraps {
+		if w.master != firstMaster && !slices.Contains(l.successions, w.master) {
+			continue // of a change of the master key that was broken off
+		}
+		err := r.openBy(ctx, w, l.successions, unlockers)
 		if err == nil {
-			r.master, r.opened = master, id
 			return r, nil
 		}
 		if errors.Is(err, errs.Unavailable) || context.Cause(ctx) != nil {
 			return nil, fmt.Errorf("open repository %s: %w", d.ID.Short(), err)
 		}
-		// Not for this unlocker, damaged, or of a kind unknown here: another may fit.
+		// Not for this unlocker, damaged, of a kind unknown here, or of a master key that
+		// is not in force: another may fit.
 		refusals = errors.Join(refusals, err)
 	}
-	return nil, fmt.Errorf("open repository %s: none of %d keys opens: %w: %w", d.ID.Short(), len(ids), errs.Denied, refusals)
+	return nil, fmt.Errorf("open repository %s: none of %d keys opens: %w: %w", d.ID.Short(), len(l.wraps), errs.Denied, refusals)
 }
 
-func newRepository(store blob.Store, d *Description, master seal.MasterKey) *Repository {
-	return &Repository{store: store, description: d, master: master, encoder: sync.OnceValues(newEncoder), domains: map[seal.DomainID]*Domain{}}
+// openBy opens the repository by one wrap, if the master key in it is in force.
+func (r *Repository) openBy(ctx context.Context, w wrap, successions []uint64, unlockers []seal.Unlocker) error {
+	var refusals error
+	for _, u := range unlockers {
+		master, err := r.unwrap(ctx, w, []seal.Unlocker{u})
+		if err != nil {
+			refusals = errors.Join(refusals, err)
+			continue
+		}
+		m, err := r.accede(ctx, w.master, master, successions)
+		if err != nil {
+			return fmt.Errorf("key %s: %w", w.id.Short(), err)
+		}
+		r.keys, r.opened, r.unlocker = m, w.id, u
+		return nil
+	}
+	if refusals == nil {
+		refusals = fmt.Errorf("key %s: no unlocker given: %w", w.id.Short(), errs.Denied)
+	}
+	return refusals
 }
+
+func newRepository(store blob.Store, d *Description) *Repository {
+	return &Repository{store: store, description: d, gate: semaphore.NewWeighted(gateWeight),
+		rotating: semaphore.NewWeighted(1), erased: map[seal.DomainID]struct{}{},
+		encoder: sync.OnceValues(newEncoder), domains: map[seal.DomainID]*Domain{}}
+}
+
+// gateWeight is the whole of a gate: more than could ever share it.
+const gateWeight = 1 << 30
 
 // ID of the repository.
 func (r *Repository) ID() RepositoryID { return r.description.ID }
@@ -174,21 +219,21 @@ func (r *Repository) Description() Description { return *r.description }
 // Store is the store that the repository is in.
 func (r *Repository) Store() blob.Store { return r.store }
 
-// KeyIDs lists the ids of the repository's keys.
+// KeyIDs lists the ids of the keys that open to the master key in force.
 func (r *Repository) KeyIDs(ctx context.Context) ([]ID, error) {
-	var ids []ID
-	err := r.store.List(ctx, KeysPrefix, "", func(info blob.Info) error {
-		var id ID
-		if !fromHex(id[:], info.Key[len(KeysPrefix):]) {
-			return notAKey(info.Key, "key")
-		}
-		if ids = append(ids, id); len(ids) > maxKeys {
-			return fmt.Errorf("more than %d keys: %w", maxKeys, errs.Corrupt)
-		}
-		return nil
-	})
+	l, err := r.listKeys(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
+		return nil, err
+	}
+	var ids []ID
+	current := r.current().number
+	for _, w := range l.wraps {
+		if w.master != current {
+			continue
+		}
+		if ids = append(ids, w.id); len(ids) > maxKeys {
+			return nil, fmt.Errorf("list keys: more than %d keys: %w", maxKeys, errs.Corrupt)
+		}
 	}
 	return ids, nil
 }
@@ -199,13 +244,14 @@ func (r *Repository) OpenedBy() ID { return r.opened }
 // KeyKind tells which kind of unlocker a key is for: errs.Corrupt when the key is
 // damaged, errs.Unsupported when it is of a kind unknown here.
 func (r *Repository) KeyKind(ctx context.Context, id ID) (seal.WrapKind, error) {
-	wrapped, err := blob.ReadAll(ctx, r.store, KeyObject(id), maxKeyBytes)
+	key := keyObjectOf(id, r.current().number)
+	wrapped, err := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
 	if err != nil {
 		return 0, fmt.Errorf("read key %s: %w", id.Short(), err)
 	}
 	kind, err := seal.WrapKindOf(wrapped)
 	if err != nil {
-		return kind, fmt.Errorf("%s: %w", KeyObject(id), err)
+		return kind, fmt.Errorf("%s: %w", key, err)
 	}
 	return kind, nil
 }
@@ -213,6 +259,10 @@ func (r *Repository) KeyKind(ctx context.Context, id ID) (seal.WrapKind, error) 
 // AddKey wraps the master key for another unlocker, as the key of a new random
 // id. One durable step: the key object is there or not.
 func (r *Repository) AddKey(ctx context.Context, id ID, u seal.Unlocker) error {
+	if err := r.gate.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("add key: %w", blob.Canceled(ctx))
+	}
+	defer r.gate.Release(1)
 	ids, err := r.KeyIDs(ctx)
 	if err != nil {
 		return fmt.Errorf("add key: %w", err)
@@ -220,7 +270,7 @@ func (r *Repository) AddKey(ctx context.Context, id ID, u seal.Unlocker) error {
 	if len(ids) >= maxKeys {
 		return fmt.Errorf("add key: there are %d already: %w", len(ids), errs.Exhausted)
 	}
-	if err := r.putKey(ctx, id, u); err != nil {
+	if err := r.putKey(ctx, r.current(), id, u); err != nil {
 		return fmt.Errorf("add key: %w", err)
 	}
 	return nil
@@ -246,12 +296,14 @@ func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
 	case id == r.opened:
 		return fmt.Errorf("remove key %s: the repository was opened with it; start the controller with another one first: %w", id.Short(), errs.Conflict)
 	}
-	return r.store.Delete(ctx, KeyObject(id))
+	return r.store.Delete(ctx, keyObjectOf(id, r.current().number))
 }
 
-func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {
-	key := KeyObject(id)
-	wrapped, err := u.Wrap(r.master, r.keyAAD(key))
+// putKey puts a wrap of the given master key and reads it back.
+func (r *Repository) putKey(ctx context.Context, m *masters, id ID, u seal.Unlocker) error {
+	at := wrap{id, m.number}
+	key := at.object()
+	wrapped, err := u.Wrap(m.key, r.keyAAD(key))
 	if err != nil {
 		return fmt.Errorf("wrap key: %w", err)
 	}
@@ -263,7 +315,7 @@ func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {
 	}
 	// Without the master key everything is lost: see that what was stored opens, or,
 	// where only somebody else can open it, that it is what was put.
-	master, err := r.unwrap(ctx, id, []seal.Unlocker{u})
+	master, err := r.unwrap(ctx, at, []seal.Unlocker{u})
 	if errors.Is(err, errs.Unsupported) {
 		stored, readErr := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
 		if readErr == nil && bytes.Equal(stored, wrapped) {
@@ -274,14 +326,14 @@ func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	if master != r.master {
+	if master != m.key {
 		return fmt.Errorf("read back key %s: opens to another master key: %w", id.Short(), errs.Corrupt)
 	}
 	return nil
 }
 
-func (r *Repository) unwrap(ctx context.Context, id ID, unlockers []seal.Unlocker) (seal.MasterKey, error) {
-	key := KeyObject(id)
+func (r *Repository) unwrap(ctx context.Context, at wrap, unlockers []seal.Unlocker) (seal.MasterKey, error) {
+	id, key := at.id, at.object()
 	wrapped, err := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
 	if err != nil {
 		return seal.MasterKey{}, err

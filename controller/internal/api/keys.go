@@ -131,6 +131,39 @@ func (s *keyService) RotateSealKeys(ctx context.Context, _ *tuskvaultv1.RotateSe
 	return &tuskvaultv1.RotateSealKeysResponse{Domains: int32(n)}, nil
 }
 
+// RotateMasterKey replaces the master key.
+func (s *keyService) RotateMasterKey(ctx context.Context, r *tuskvaultv1.RotateMasterKeyRequest) (*tuskvaultv1.RotateMasterKeyResponse, error) {
+	by, err := keyBy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var c keyring.Change
+	if r.GetPlan() {
+		c, err = s.deps.Keyring.Plan(ctx)
+	} else {
+		var agreed []repo.ID
+		for _, text := range r.GetLoseIds() {
+			id, err := repo.ParseID(text)
+			if err != nil {
+				return nil, fmt.Errorf("rotate master key: id %w", err)
+			}
+			agreed = append(agreed, id)
+		}
+		c, err = s.deps.Keyring.RotateMaster(ctx, agreed, by)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &tuskvaultv1.RotateMasterKeyResponse{Master: c.Master, Removed: int32(c.Removed), Remaining: int32(c.Remaining)}
+	for _, k := range c.Kept {
+		out.Kept = append(out.Kept, toKey(k))
+	}
+	for _, k := range c.Lost {
+		out.Lost = append(out.Lost, toKey(k))
+	}
+	return out, nil
+}
+
 func toKey(k keyring.Key) *tuskvaultv1.RepositoryKey {
 	return &tuskvaultv1.RepositoryKey{Id: k.ID.String(), Name: k.Name, Kind: k.Kind, CreateTime: toTime(k.Created), CreatedBy: k.CreatedBy,
 		Sheet: k.Sheet, ConfirmTime: toTime(k.Confirmed), InUse: k.InUse}

@@ -58,6 +58,7 @@ var methods = map[string]callers{
 	tuskvaultv1.FleetService_GetInstance_FullMethodName:    viewers,
 	tuskvaultv1.FleetService_JoinInstance_FullMethodName:   admins,
 	tuskvaultv1.FleetService_LeaveInstance_FullMethodName:  admins,
+	tuskvaultv1.FleetService_EraseInstance_FullMethodName:  admins,
 	tuskvaultv1.FleetService_SetLogLevel_FullMethodName:    admins,
 
 	tuskvaultv1.JobService_StartBackup_FullMethodName:  operators,
@@ -87,6 +88,7 @@ var methods = map[string]callers{
 	tuskvaultv1.RepositoryService_WatchCheck_FullMethodName:         viewers,
 	tuskvaultv1.RepositoryService_GetCheck_FullMethodName:           viewers,
 	tuskvaultv1.RepositoryService_CancelCheck_FullMethodName:        operators,
+	tuskvaultv1.RepositoryService_DistrustAgent_FullMethodName:      admins,
 	tuskvaultv1.RepositoryService_GetRepositoryStats_FullMethodName: viewers,
 	tuskvaultv1.RepositoryService_PruneRepository_FullMethodName:    admins,
 	tuskvaultv1.RepositoryService_WatchPrune_FullMethodName:         viewers,
@@ -96,11 +98,12 @@ var methods = map[string]callers{
 	tuskvaultv1.DeletionService_GetDeletion_FullMethodName:    viewers,
 	tuskvaultv1.DeletionService_ResumeDeletion_FullMethodName: admins,
 
-	tuskvaultv1.KeyService_ListKeys_FullMethodName:       admins,
-	tuskvaultv1.KeyService_AddKey_FullMethodName:         admins,
-	tuskvaultv1.KeyService_RemoveKey_FullMethodName:      admins,
-	tuskvaultv1.KeyService_ConfirmKey_FullMethodName:     admins,
-	tuskvaultv1.KeyService_RotateSealKeys_FullMethodName: admins,
+	tuskvaultv1.KeyService_ListKeys_FullMethodName:        admins,
+	tuskvaultv1.KeyService_AddKey_FullMethodName:          admins,
+	tuskvaultv1.KeyService_RemoveKey_FullMethodName:       admins,
+	tuskvaultv1.KeyService_ConfirmKey_FullMethodName:      admins,
+	tuskvaultv1.KeyService_RotateSealKeys_FullMethodName:  admins,
+	tuskvaultv1.KeyService_RotateMasterKey_FullMethodName: admins,
 
 	tuskvaultv1.StatusService_GetStatus_FullMethodName: viewers,
 	tuskvaultv1.StatusService_WhoAmI_FullMethodName:    everybody,

@@ -8,7 +8,9 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
@@ -92,6 +94,8 @@ type Deps struct {
 	Trail     Trail
 	Keys      Keys
 	Keyring   *keyring.Service
+	Eraser    *erase.Service
+	Distrust  *distrust.Service
 	Manifests Manifests
 	Plains    Plains
 	Conns     *Connections

@@ -131,7 +131,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
-		Keyring: keyring.New(w.repository, w.catalog, w.trail), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks, Prunes: w.prunes,
+		Keyring: keyring.New(w.repository, nil, w.catalog, w.trail, log), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks, Prunes: w.prunes,
 		Deletion: api.Deletion{Delay: 72 * time.Hour, ClockDoubt: func() string { return w.doubt }, CheckClock: w.checkClock, Users: &forget.Users{}},
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())

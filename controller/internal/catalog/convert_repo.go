@@ -19,12 +19,12 @@ func fromMeta(d *decoder, m *catalogpb.Meta) Meta {
 
 func toKey(k Key) *catalogpb.Key {
 	return &catalogpb.Key{Id: opaque(k.ID), Name: k.Name, Created: stamp(k.Created), CreatedBy: k.CreatedBy, Sheet: k.Sheet,
-		Confirmation: opaque(k.Confirmation), Confirmed: stamp(k.Confirmed), ConfirmedBy: k.ConfirmedBy}
+		Confirmation: opaque(k.Confirmation), Confirmed: stamp(k.Confirmed), ConfirmedBy: k.ConfirmedBy, Recipient: k.Recipient}
 }
 
 func fromKey(d *decoder, k *catalogpb.Key) Key {
 	return Key{ID: d.id("id", k.GetId()), Name: k.GetName(), Created: moment(k.GetCreated()), CreatedBy: k.GetCreatedBy(), Sheet: k.GetSheet(),
-		Confirmation: d.hash("confirmation", k.GetConfirmation()), Confirmed: moment(k.GetConfirmed()), ConfirmedBy: k.GetConfirmedBy()}
+		Confirmation: d.hash("confirmation", k.GetConfirmation()), Confirmed: moment(k.GetConfirmed()), ConfirmedBy: k.GetConfirmedBy(), Recipient: k.GetRecipient()}
 }
 
 func toPause(p Pause) *catalogpb.Pause {

@@ -78,6 +78,9 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutPrune(prune) },
 				func() error { return tx.Condemn(prune.ID, []catalog.PackID{{1}, {2}}) },
 				func() error { return tx.PutClock(filled[catalog.Clock](t)) },
+				func() error { return tx.PutErasure(filled[catalog.Erasure](t)) },
+				func() error { r := filled[catalog.Distrust](t); r.Until = r.Since; return tx.PutDistrust(r) },
+				func() error { return tx.PutDistrustedPack(filled[catalog.DistrustedPack](t)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -48,6 +48,44 @@ type Key struct {
 	// Confirmed is when somebody gave that word, zero when nobody has; ConfirmedBy is who.
 	Confirmed   time.Time
 	ConfirmedBy string
+	// Recipient is the age recipient it was made for, which is public; empty for other kinds.
+	Recipient string
+}
+
+// Erasure says that a domain is erased, or about to be. It stays for ever, so that
+// nothing of the domain is taken in again.
+type Erasure struct {
+	Domain seal.DomainID
+	// Instances that had snapshots in it or wrote to it.
+	Instances []repo.InstanceID
+	// Began is when it was asked for, By by whom.
+	Began time.Time
+	By    string
+	// Destroyed is when the last of its keys was gone from the store, Done when the
+	// rest of it was gone too; zero before.
+	Destroyed, Done time.Time
+	// Snapshots that the catalog had in it.
+	Snapshots int64
+}
+
+// Distrust says that what an agent uploaded in a time is not relied on.
+type Distrust struct {
+	Agent repo.AgentID
+	// Since and Until bound the creation of its packs.
+	Since, Until time.Time
+	// By is who said so.
+	By string
+	// Done is when all packs had been found, zero before; Packs is how many.
+	Done  time.Time
+	Packs int64
+}
+
+// DistrustedPack is a pack that is not relied on.
+type DistrustedPack struct {
+	Domain seal.DomainID
+	Pack   PackID
+	// Agent that uploaded it.
+	Agent repo.AgentID
 }
 
 // PauseKind names a reason for which nothing may be deleted from the store. It

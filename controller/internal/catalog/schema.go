@@ -24,29 +24,32 @@ const SchemaVersion = 4
 type bucket string
 
 const (
-	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "damaged/" domain pack DamagedPack
-	bucketAgents    bucket = "agents"    // agent id
-	bucketInventory bucket = "inventory" // agent id
-	bucketTokens    bucket = "tokens"    // token id
-	bucketInstances bucket = "instances" // instance id
-	bucketClusters  bucket = "clusters"  // name
-	bucketOperators bucket = "operators" // name
-	bucketJobs      bucket = "jobs"      // job id
-	bucketAttempts  bucket = "attempts"  // job id, fence
-	bucketLogs      bucket = "joblogs"   // job id, number
-	bucketSnapshots bucket = "snapshots" // snapshot id
-	bucketPacks     bucket = "packs"     // job id, pack id
-	bucketAudit     bucket = "audit"     // number
-	bucketDrills    bucket = "drills"    // snapshot id, job id
-	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
-	bucketPauses    bucket = "pauses"    // kind "/" subject
-	bucketKeys      bucket = "keys"      // key id
-	bucketPrunable  bucket = "prunable"  // domain id
-	bucketPrunes    bucket = "prunes"    // prune id
-	bucketCondemned bucket = "condemned" // prune id, be32: packs
-	bucketClock     bucket = "clock"     // "clock"
-	bucketOutbox    bucket = "outbox"    // sequence
-	bucketShipping  bucket = "shipping"  // "next"
+	bucketMeta       bucket = "meta"       // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "damaged/" domain pack DamagedPack
+	bucketAgents     bucket = "agents"     // agent id
+	bucketInventory  bucket = "inventory"  // agent id
+	bucketTokens     bucket = "tokens"     // token id
+	bucketInstances  bucket = "instances"  // instance id
+	bucketClusters   bucket = "clusters"   // name
+	bucketOperators  bucket = "operators"  // name
+	bucketJobs       bucket = "jobs"       // job id
+	bucketAttempts   bucket = "attempts"   // job id, fence
+	bucketLogs       bucket = "joblogs"    // job id, number
+	bucketSnapshots  bucket = "snapshots"  // snapshot id
+	bucketPacks      bucket = "packs"      // job id, pack id
+	bucketAudit      bucket = "audit"      // number
+	bucketDrills     bucket = "drills"     // snapshot id, job id
+	bucketReports    bucket = "reports"    // snapshot id, job id: the signed report of the drill
+	bucketPauses     bucket = "pauses"     // kind "/" subject
+	bucketKeys       bucket = "keys"       // key id
+	bucketErasures   bucket = "erasures"   // domain id
+	bucketDistrusts  bucket = "distrusts"  // agent id
+	bucketDistrusted bucket = "distrusted" // domain id, pack id
+	bucketPrunable   bucket = "prunable"   // domain id
+	bucketPrunes     bucket = "prunes"     // prune id
+	bucketCondemned  bucket = "condemned"  // prune id, be32: packs
+	bucketClock      bucket = "clock"      // "clock"
+	bucketOutbox     bucket = "outbox"     // sequence
+	bucketShipping   bucket = "shipping"   // "next"
 
 	// Indexes; all can be made again from the buckets above.
 	indexAgentNames        bucket = "agents.name"        // name -> agent id
@@ -65,8 +68,8 @@ const (
 func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketPrunable,
-		bucketPrunes, bucketCondemned, bucketClock, bucketOutbox, bucketShipping,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys,
+		bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted, bucketOutbox, bucketShipping,
 	}
 }
 
@@ -118,7 +121,7 @@ func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
 		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
-		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned, bucketClock)},
+		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted)},
 	}
 }
 

@@ -26,11 +26,47 @@ type distrust struct {
 // distrusted are the places of one domain.
 type distrusted struct {
 	packs map[pack.ID]check.BadPack
-	whole int               // packs of which nothing counts
+	whole int               // damaged packs of which nothing counts
 	names map[seal.Name]int // chunks with a bad frame, by the number of those
 	// condemned packs are whole and will be deleted: see prune.go. They are apart from
 	// what is damaged, since nothing that a scrub finds may take them back.
 	condemned map[pack.ID]*sentence
+	// marked packs are whole and not counted either. Each reason is set and lifted by
+	// itself: a pack that was found sound is still not relied on for another reason.
+	marked map[pack.ID]reason
+}
+
+// reason says why a pack that is whole is not counted.
+type reason byte
+
+const (
+	// byHost: who uploaded it is not trusted.
+	byHost reason = 1 << iota
+)
+
+// DistrustHost takes in that the uploader of packs is not trusted.
+func (s *Server) DistrustHost(domain seal.DomainID, packs ...pack.ID) {
+	s.distrust.mark(byHost, domain, packs)
+}
+
+// mark adds a reason to packs.
+func (d *distrust) mark(why reason, domain seal.DomainID, packs []pack.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	of := d.ofLocked(domain)
+	for _, id := range packs {
+		of.marked[id] |= why
+	}
+}
+
+// ofLocked gives what is known of a domain, for writing.
+func (d *distrust) ofLocked(domain seal.DomainID) *distrusted {
+	of := d.domains[domain]
+	if of == nil {
+		of = &distrusted{packs: map[pack.ID]check.BadPack{}, names: map[seal.Name]int{}, condemned: map[pack.ID]*sentence{}, marked: map[pack.ID]reason{}}
+		d.domains[domain] = of
+	}
+	return of
 }
 
 // Distrust takes in that something in packs is damaged. What it said of the same
@@ -53,6 +89,13 @@ func (s *Server) Trust(domain seal.DomainID, packs ...pack.ID) {
 	}
 }
 
+// forget drops all that is known of a domain.
+func (d *distrust) forget(domain seal.DomainID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.domains, domain)
+}
+
 func (d *distrust) addLocked(b check.BadPack) {
 	of := d.ofLocked(b.Domain)
 	of.packs[b.Pack] = b
@@ -63,15 +106,6 @@ func (d *distrust) addLocked(b check.BadPack) {
 	for _, f := range b.Frames {
 		of.names[f.Name]++
 	}
-}
-
-func (d *distrust) ofLocked(domain seal.DomainID) *distrusted {
-	of := d.domains[domain]
-	if of == nil {
-		of = &distrusted{packs: map[pack.ID]check.BadPack{}, names: map[seal.Name]int{}, condemned: map[pack.ID]*sentence{}}
-		d.domains[domain] = of
-	}
-	return of
 }
 
 func (d *distrust) removeLocked(domain seal.DomainID, id pack.ID) {
@@ -101,7 +135,7 @@ func (d *distrust) touches(domain seal.DomainID, name seal.Name) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	of := d.domains[domain]
-	return of != nil && (of.whole > 0 || of.names[name] > 0 || len(of.condemned) > 0)
+	return of != nil && (of.whole > 0 || len(of.marked) > 0 || of.names[name] > 0 || len(of.condemned) > 0)
 }
 
 // trusted puts the places that may be relied on first and gives their number.
@@ -129,6 +163,9 @@ func (d *distrust) trusted(domain seal.DomainID, places []index.Location, claims
 }
 
 func (d *distrusted) bad(l index.Location) bool {
+	if d.marked[l.Pack] != 0 {
+		return true
+	}
 	b, ok := d.packs[l.Pack]
 	if !ok || b.Whole {
 		return ok

@@ -5,8 +5,10 @@ import (
 	"testing"
 
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
+	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
@@ -122,4 +124,36 @@ func TestACommitDoesNotRestOnWhatWasFoundDamagedMeanwhile(t *testing.T) {
 	}
 	must(t, a.commit(ref, m))
 	assertRestored(t, a, job, chunks)
+}
+
+// TestWhatAHostUploadedIsSentAgain: the packs of a host that was in somebody's
+// hands are not answered for, and what says that they are sound does not change it.
+func TestWhatAHostUploadedIsSentAgain(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	a := w.agent()
+	chunks := a.rows(1, 20, 1000)
+	old := repo.NewID()
+	_, _, err := a.backup(old, 1, chunks)
+	must(t, err)
+	var packs []pack.ID
+	must(t, w.store.List(t.Context(), repo.PacksPrefix, "", func(info blob.Info) error {
+		_, id, err := repo.ParsePackObject(info.Key)
+		packs = append(packs, id)
+		return err
+	}))
+	w.server.DistrustHost(a.domain, packs...)
+	w.server.Distrust(check.BadPack{Domain: a.domain, Pack: packs[0], Whole: true})
+	w.server.Trust(a.domain, packs...) // a scrub found them whole
+	next := repo.NewID()
+	sent, _, err := a.backup(next, 2, chunks)
+	must(t, err)
+	if sent < len(chunks) { // and their lists
+		t.Errorf("%d of %d chunks were sent again", sent, len(chunks))
+	}
+	assertRestored(t, a, old, chunks)
+	assertRestored(t, a, next, chunks)
+	if sent, _, err = a.backup(repo.NewID(), 3, chunks); err != nil || sent != 0 {
+		t.Errorf("third backup: %d chunks, %v", sent, err)
+	}
 }

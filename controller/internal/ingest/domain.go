@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -74,6 +76,19 @@ func (s *Server) domain(ctx context.Context, id seal.DomainID) (*domain, error) 
 		return nil, fmt.Errorf("open domain %s: %w", id, o.err)
 	}
 	return o.dom, nil
+}
+
+// Forget drops what is open and cached of a domain that was erased. Mapped index
+// files stay mapped until the program ends: a reader may still be in them.
+func (s *Server) Forget(id seal.DomainID) error {
+	s.mu.Lock()
+	delete(s.domains, id)
+	s.mu.Unlock()
+	s.distrust.forget(id)
+	if err := os.RemoveAll(filepath.Join(s.o.IndexDir, id.String())); err != nil {
+		return fmt.Errorf("remove index of domain %s: %w", id, err)
+	}
+	return nil
 }
 
 func (s *Server) openDomain(ctx context.Context, id seal.DomainID) (*domain, error) {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -36,13 +38,16 @@ type Trail interface {
 // Service manages keys. Its methods may be called concurrently.
 type Service struct {
 	repository *repo.Repository
+	log        *repo.Log
 	catalog    Catalog
 	trail      Trail
+	logger     *zap.Logger
+	busy       chan struct{} // holds one token while the master key is changed
 }
 
-// New makes a Service.
-func New(r *repo.Repository, c Catalog, t Trail) *Service {
-	return &Service{repository: r, catalog: c, trail: t}
+// New makes a Service; l is the log that this controller writes.
+func New(r *repo.Repository, l *repo.Log, c Catalog, t Trail, logger *zap.Logger) *Service {
+	return &Service{repository: r, log: l, catalog: c, trail: t, logger: logger.Named("keys"), busy: make(chan struct{}, 1)}
 }
 
 // By is who asks, and from where.
@@ -137,6 +142,9 @@ func (s *Service) Add(ctx context.Context, k catalog.Key, u seal.Unlocker, what 
 	}
 	if slices.Contains(ids, k.ID) {
 		return Key{}, fmt.Errorf("add key %s: %w", k.ID.Short(), errs.Exists)
+	}
+	if r, ok := u.(*unlock.Recipient); ok {
+		k.Recipient = r.String() // so that it can be wrapped anew without anybody's help
 	}
 	k.Created, k.CreatedBy = time.Now(), by.Actor
 	err = s.catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {

@@ -31,6 +31,7 @@ type world struct {
 	repository *repo.Repository
 	domain     *repo.Domain
 	catalog    *catalog.Catalog
+	log        *repo.Log
 	keys       *keyring.Service
 }
 
@@ -51,7 +52,11 @@ func newWorld(t *testing.T) *world {
 	w.catalog, err = catalog.Create(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), catalog.Meta{Repository: w.repository.ID(), Epoch: 1}, catalog.Options{Detached: true})
 	must(t, err)
 	t.Cleanup(func() { _ = w.catalog.Close() })
-	w.keys = keyring.New(w.repository, w.catalog, audit.New(w.catalog, zaptest.NewLogger(t)))
+	epoch, err := w.repository.ClaimEpoch(t.Context())
+	must(t, err)
+	w.log, err = repo.OpenLog(t.Context(), w.repository, epoch)
+	must(t, err)
+	w.keys = keyring.New(w.repository, w.log, w.catalog, audit.New(w.catalog, zaptest.NewLogger(t)), zaptest.NewLogger(t))
 	return w
 }
 

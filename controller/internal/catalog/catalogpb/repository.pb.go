@@ -289,7 +289,9 @@ type Key struct {
 	// When somebody gave that word.
 	Confirmed *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	// Identity that gave it.
-	ConfirmedBy   string `protobuf:"bytes,8,opt,name=confirmed_by,json=confirmedBy,proto3" json:"confirmed_by,omitempty"`
+	ConfirmedBy string `protobuf:"bytes,8,opt,name=confirmed_by,json=confirmedBy,proto3" json:"confirmed_by,omitempty"`
+	// Age recipient that it was made for, which is public; empty for other kinds.
+	Recipient     string `protobuf:"bytes,60,opt,name=recipient,proto3" json:"recipient,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +378,13 @@ func (x *Key) GetConfirmed() *timestamppb.Timestamp {
 func (x *Key) GetConfirmedBy() string {
 	if x != nil {
 		return x.ConfirmedBy
+	}
+	return ""
+}
+
+func (x *Key) GetRecipient() string {
+	if x != nil {
+		return x.Recipient
 	}
 	return ""
 }
@@ -2391,6 +2400,261 @@ func (x *DamagedFrame) GetOffset() int64 {
 	return 0
 }
 
+// Erasure says that a domain is erased, or about to be. It stays for ever.
+type Erasure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain id, 16 bytes.
+	Domain []byte `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Instances that had snapshots in it or wrote to it, 16 bytes each.
+	Instances [][]byte `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	// When it was asked for.
+	Began *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=began,proto3" json:"began,omitempty"`
+	// Identity that asked for it.
+	By string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	// When the last of its keys was gone from the store.
+	Destroyed *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
+	// When the rest of it was gone too.
+	Done *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=done,proto3" json:"done,omitempty"`
+	// Snapshots that the catalog had in it.
+	Snapshots     int64 `protobuf:"varint,7,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Erasure) Reset() {
+	*x = Erasure{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Erasure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Erasure) ProtoMessage() {}
+
+func (x *Erasure) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Erasure.ProtoReflect.Descriptor instead.
+func (*Erasure) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Erasure) GetDomain() []byte {
+	if x != nil {
+		return x.Domain
+	}
+	return nil
+}
+
+func (x *Erasure) GetInstances() [][]byte {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *Erasure) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *Erasure) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Erasure) GetDestroyed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Destroyed
+	}
+	return nil
+}
+
+func (x *Erasure) GetDone() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *Erasure) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+// Distrust says that what an agent uploaded in a time is not relied on.
+type Distrust struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Agent id, 16 bytes.
+	Agent []byte `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// First and last time of creation of the packs.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Last time.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// Identity that said so.
+	By string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	// When all packs had been found.
+	Done *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=done,proto3" json:"done,omitempty"`
+	// Packs found.
+	Packs         int64 `protobuf:"varint,6,opt,name=packs,proto3" json:"packs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Distrust) Reset() {
+	*x = Distrust{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Distrust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Distrust) ProtoMessage() {}
+
+func (x *Distrust) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Distrust.ProtoReflect.Descriptor instead.
+func (*Distrust) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Distrust) GetAgent() []byte {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *Distrust) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Distrust) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Distrust) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Distrust) GetDone() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *Distrust) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+// DistrustedPack is a pack that is not relied on.
+type DistrustedPack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain id, 16 bytes.
+	Domain []byte `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Pack id, 32 bytes.
+	Pack []byte `protobuf:"bytes,2,opt,name=pack,proto3" json:"pack,omitempty"`
+	// Agent that uploaded it, 16 bytes.
+	Agent         []byte `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DistrustedPack) Reset() {
+	*x = DistrustedPack{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DistrustedPack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DistrustedPack) ProtoMessage() {}
+
+func (x *DistrustedPack) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DistrustedPack.ProtoReflect.Descriptor instead.
+func (*DistrustedPack) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DistrustedPack) GetDomain() []byte {
+	if x != nil {
+		return x.Domain
+	}
+	return nil
+}
+
+func (x *DistrustedPack) GetPack() []byte {
+	if x != nil {
+		return x.Pack
+	}
+	return nil
+}
+
+func (x *DistrustedPack) GetAgent() []byte {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
@@ -2411,7 +2675,7 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\vfull_number\x18\t \x01(\x04R\n" +
 	"fullNumber\x127\n" +
 	"\tfull_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\x95\x02\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bfullTime\"\xb3\x02\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -2421,7 +2685,8 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x05sheet\x18\x05 \x01(\bR\x05sheet\x12\"\n" +
 	"\fconfirmation\x18\x06 \x01(\fR\fconfirmation\x128\n" +
 	"\tconfirmed\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12!\n" +
-	"\fconfirmed_by\x18\b \x01(\tR\vconfirmedBy\"\x8d\x02\n" +
+	"\fconfirmed_by\x18\b \x01(\tR\vconfirmedBy\x12\x1c\n" +
+	"\trecipient\x18< \x01(\tR\trecipient\"\x8d\x02\n" +
 	"\x05Pause\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
@@ -2592,7 +2857,26 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x05found\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05found\":\n" +
 	"\fDamagedFrame\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset*m\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\x89\x02\n" +
+	"\aErasure\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\fR\x06domain\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\fR\tinstances\x120\n" +
+	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x128\n" +
+	"\tdestroyed\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tdestroyed\x12.\n" +
+	"\x04done\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04done\x12\x1c\n" +
+	"\tsnapshots\x18\a \x01(\x03R\tsnapshots\"\xda\x01\n" +
+	"\bDistrust\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\fR\x05agent\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12.\n" +
+	"\x04done\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04done\x12\x14\n" +
+	"\x05packs\x18\x06 \x01(\x03R\x05packs\"R\n" +
+	"\x0eDistrustedPack\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\fR\x06domain\x12\x12\n" +
+	"\x04pack\x18\x02 \x01(\fR\x04pack\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\fR\x05agent*m\n" +
 	"\tPackState\x12\x1a\n" +
 	"\x16PACK_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11PACK_STATE_INTENT\x10\x01\x12\x15\n" +
@@ -2621,7 +2905,7 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
@@ -2648,57 +2932,66 @@ var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(*Scrub)(nil),                 // 22: tuskvault.catalog.v1.Scrub
 	(*DamagedPack)(nil),           // 23: tuskvault.catalog.v1.DamagedPack
 	(*DamagedFrame)(nil),          // 24: tuskvault.catalog.v1.DamagedFrame
-	(*Witness)(nil),               // 25: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 27: tuskvault.catalog.v1.Fence
+	(*Erasure)(nil),               // 25: tuskvault.catalog.v1.Erasure
+	(*Distrust)(nil),              // 26: tuskvault.catalog.v1.Distrust
+	(*DistrustedPack)(nil),        // 27: tuskvault.catalog.v1.DistrustedPack
+	(*Witness)(nil),               // 28: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 30: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	25, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	26, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	25, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	26, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	26, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
-	26, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
-	26, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	25, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	26, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	27, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	26, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	26, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	28, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	29, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	28, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	29, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	29, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	29, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	29, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	28, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	29, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	30, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	29, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	29, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
 	7,  // 12: tuskvault.catalog.v1.Snapshot.forgotten:type_name -> tuskvault.catalog.v1.Forgotten
 	8,  // 13: tuskvault.catalog.v1.Snapshot.hold:type_name -> tuskvault.catalog.v1.Hold
-	26, // 14: tuskvault.catalog.v1.Snapshot.purged:type_name -> google.protobuf.Timestamp
+	29, // 14: tuskvault.catalog.v1.Snapshot.purged:type_name -> google.protobuf.Timestamp
 	9,  // 15: tuskvault.catalog.v1.Snapshot.contents:type_name -> tuskvault.catalog.v1.SnapshotDatabase
-	26, // 16: tuskvault.catalog.v1.Forgotten.time:type_name -> google.protobuf.Timestamp
-	26, // 17: tuskvault.catalog.v1.Forgotten.purge_after:type_name -> google.protobuf.Timestamp
-	26, // 18: tuskvault.catalog.v1.Hold.until:type_name -> google.protobuf.Timestamp
-	26, // 19: tuskvault.catalog.v1.Hold.time:type_name -> google.protobuf.Timestamp
-	26, // 20: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
-	26, // 21: tuskvault.catalog.v1.Clock.believed:type_name -> google.protobuf.Timestamp
-	26, // 22: tuskvault.catalog.v1.Clock.looked:type_name -> google.protobuf.Timestamp
-	27, // 23: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	29, // 16: tuskvault.catalog.v1.Forgotten.time:type_name -> google.protobuf.Timestamp
+	29, // 17: tuskvault.catalog.v1.Forgotten.purge_after:type_name -> google.protobuf.Timestamp
+	29, // 18: tuskvault.catalog.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	29, // 19: tuskvault.catalog.v1.Hold.time:type_name -> google.protobuf.Timestamp
+	29, // 20: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
+	29, // 21: tuskvault.catalog.v1.Clock.believed:type_name -> google.protobuf.Timestamp
+	29, // 22: tuskvault.catalog.v1.Clock.looked:type_name -> google.protobuf.Timestamp
+	30, // 23: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
 	0,  // 24: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	26, // 25: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	26, // 26: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	26, // 27: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	29, // 25: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	29, // 26: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	29, // 27: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
 	14, // 28: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
 	15, // 29: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
 	1,  // 30: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	26, // 31: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	26, // 32: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	29, // 31: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	29, // 32: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
 	19, // 33: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
 	21, // 34: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
 	20, // 35: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	26, // 36: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	26, // 37: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	26, // 38: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	29, // 36: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	29, // 37: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	29, // 38: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
 	24, // 39: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	26, // 40: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	29, // 40: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	29, // 41: tuskvault.catalog.v1.Erasure.began:type_name -> google.protobuf.Timestamp
+	29, // 42: tuskvault.catalog.v1.Erasure.destroyed:type_name -> google.protobuf.Timestamp
+	29, // 43: tuskvault.catalog.v1.Erasure.done:type_name -> google.protobuf.Timestamp
+	29, // 44: tuskvault.catalog.v1.Distrust.since:type_name -> google.protobuf.Timestamp
+	29, // 45: tuskvault.catalog.v1.Distrust.until:type_name -> google.protobuf.Timestamp
+	29, // 46: tuskvault.catalog.v1.Distrust.done:type_name -> google.protobuf.Timestamp
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -2714,7 +3007,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1911,6 +1911,152 @@ func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
 	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{30}
 }
 
+// EraseInstanceRequest destroys all snapshots of an instance, beyond recovery.
+type EraseInstanceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the instance, "AGENT/INSTANCE".
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The same name again, typed by a person.
+	Confirm string `protobuf:"bytes,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	// Erase the domain although other instances have snapshots in it, which go with it.
+	WholeDomain bool `protobuf:"varint,3,opt,name=whole_domain,json=wholeDomain,proto3" json:"whole_domain,omitempty"`
+	// Only tell what would be erased.
+	Plan          bool `protobuf:"varint,4,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseInstanceRequest) Reset() {
+	*x = EraseInstanceRequest{}
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseInstanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseInstanceRequest) ProtoMessage() {}
+
+func (x *EraseInstanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseInstanceRequest.ProtoReflect.Descriptor instead.
+func (*EraseInstanceRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *EraseInstanceRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *EraseInstanceRequest) GetConfirm() string {
+	if x != nil {
+		return x.Confirm
+	}
+	return ""
+}
+
+func (x *EraseInstanceRequest) GetWholeDomain() bool {
+	if x != nil {
+		return x.WholeDomain
+	}
+	return false
+}
+
+func (x *EraseInstanceRequest) GetPlan() bool {
+	if x != nil {
+		return x.Plan
+	}
+	return false
+}
+
+// EraseInstanceResponse says what was, or would be, erased.
+type EraseInstanceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of the domains whose keys are destroyed.
+	DomainIds []string `protobuf:"bytes,1,rep,name=domain_ids,json=domainIds,proto3" json:"domain_ids,omitempty"`
+	// Full names of the instances that have snapshots in them or write to them.
+	Instances []string `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Snapshots that are gone.
+	Snapshots int64 `protobuf:"varint,3,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Whether the store has let every key of the domains go; if not, it is tried again until it does.
+	KeysDestroyed bool `protobuf:"varint,4,opt,name=keys_destroyed,json=keysDestroyed,proto3" json:"keys_destroyed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseInstanceResponse) Reset() {
+	*x = EraseInstanceResponse{}
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseInstanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseInstanceResponse) ProtoMessage() {}
+
+func (x *EraseInstanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_fleet_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseInstanceResponse.ProtoReflect.Descriptor instead.
+func (*EraseInstanceResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_fleet_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *EraseInstanceResponse) GetDomainIds() []string {
+	if x != nil {
+		return x.DomainIds
+	}
+	return nil
+}
+
+func (x *EraseInstanceResponse) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *EraseInstanceResponse) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *EraseInstanceResponse) GetKeysDestroyed() bool {
+	if x != nil {
+		return x.KeysDestroyed
+	}
+	return false
+}
+
 var File_tuskvault_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_fleet_proto_rawDesc = "" +
@@ -2030,13 +2176,25 @@ const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"\x12SetLogLevelRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\"\x15\n" +
-	"\x13SetLogLevelResponse*s\n" +
+	"\x13SetLogLevelResponse\"\x83\x01\n" +
+	"\x14EraseInstanceRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
+	"\aconfirm\x18\x02 \x01(\tR\aconfirm\x12!\n" +
+	"\fwhole_domain\x18\x03 \x01(\bR\vwholeDomain\x12\x12\n" +
+	"\x04plan\x18\x04 \x01(\bR\x04plan\"\x99\x01\n" +
+	"\x15EraseInstanceResponse\x12\x1d\n" +
+	"\n" +
+	"domain_ids\x18\x01 \x03(\tR\tdomainIds\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x1c\n" +
+	"\tsnapshots\x18\x03 \x01(\x03R\tsnapshots\x12%\n" +
+	"\x0ekeys_destroyed\x18\x04 \x01(\bR\rkeysDestroyed*s\n" +
 	"\n" +
 	"AgentState\x12\x1b\n" +
 	"\x17AGENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12AGENT_STATE_ONLINE\x10\x01\x12\x17\n" +
 	"\x13AGENT_STATE_OFFLINE\x10\x02\x12\x17\n" +
-	"\x13AGENT_STATE_REVOKED\x10\x032\xbb\t\n" +
+	"\x13AGENT_STATE_REVOKED\x10\x032\x95\n" +
+	"\n" +
 	"\fFleetService\x12O\n" +
 	"\n" +
 	"ListAgents\x12\x1f.tuskvault.v1.ListAgentsRequest\x1a .tuskvault.v1.ListAgentsResponse\x12I\n" +
@@ -2052,7 +2210,8 @@ const file_tuskvault_v1_fleet_proto_rawDesc = "" +
 	"\rListInstances\x12\".tuskvault.v1.ListInstancesRequest\x1a#.tuskvault.v1.ListInstancesResponse\x12R\n" +
 	"\vGetInstance\x12 .tuskvault.v1.GetInstanceRequest\x1a!.tuskvault.v1.GetInstanceResponse\x12U\n" +
 	"\fJoinInstance\x12!.tuskvault.v1.JoinInstanceRequest\x1a\".tuskvault.v1.JoinInstanceResponse\x12X\n" +
-	"\rLeaveInstance\x12\".tuskvault.v1.LeaveInstanceRequest\x1a#.tuskvault.v1.LeaveInstanceResponse\x12R\n" +
+	"\rLeaveInstance\x12\".tuskvault.v1.LeaveInstanceRequest\x1a#.tuskvault.v1.LeaveInstanceResponse\x12X\n" +
+	"\rEraseInstance\x12\".tuskvault.v1.EraseInstanceRequest\x1a#.tuskvault.v1.EraseInstanceResponse\x12R\n" +
 	"\vSetLogLevel\x12 .tuskvault.v1.SetLogLevelRequest\x1a!.tuskvault.v1.SetLogLevelResponseB\xb2\x01\n" +
 	"\x10com.tuskvault.v1B\n" +
 	"FleetProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
@@ -2070,7 +2229,7 @@ func file_tuskvault_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_tuskvault_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_tuskvault_v1_fleet_proto_goTypes = []any{
 	(AgentState)(0),                // 0: tuskvault.v1.AgentState
 	(*Agent)(nil),                  // 1: tuskvault.v1.Agent
@@ -2104,48 +2263,50 @@ var file_tuskvault_v1_fleet_proto_goTypes = []any{
 	(*LeaveInstanceResponse)(nil),  // 29: tuskvault.v1.LeaveInstanceResponse
 	(*SetLogLevelRequest)(nil),     // 30: tuskvault.v1.SetLogLevelRequest
 	(*SetLogLevelResponse)(nil),    // 31: tuskvault.v1.SetLogLevelResponse
-	(*Labels)(nil),                 // 32: tuskvault.v1.Labels
-	(*timestamppb.Timestamp)(nil),  // 33: google.protobuf.Timestamp
-	(*BuildInfo)(nil),              // 34: tuskvault.v1.BuildInfo
-	(*durationpb.Duration)(nil),    // 35: google.protobuf.Duration
-	(*InstanceInventory)(nil),      // 36: tuskvault.v1.InstanceInventory
-	(*PageRequest)(nil),            // 37: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),           // 38: tuskvault.v1.PageResponse
-	(*Inventory)(nil),              // 39: tuskvault.v1.Inventory
+	(*EraseInstanceRequest)(nil),   // 32: tuskvault.v1.EraseInstanceRequest
+	(*EraseInstanceResponse)(nil),  // 33: tuskvault.v1.EraseInstanceResponse
+	(*Labels)(nil),                 // 34: tuskvault.v1.Labels
+	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
+	(*BuildInfo)(nil),              // 36: tuskvault.v1.BuildInfo
+	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
+	(*InstanceInventory)(nil),      // 38: tuskvault.v1.InstanceInventory
+	(*PageRequest)(nil),            // 39: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),           // 40: tuskvault.v1.PageResponse
+	(*Inventory)(nil),              // 41: tuskvault.v1.Inventory
 }
 var file_tuskvault_v1_fleet_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Agent.state:type_name -> tuskvault.v1.AgentState
-	32, // 1: tuskvault.v1.Agent.labels:type_name -> tuskvault.v1.Labels
-	33, // 2: tuskvault.v1.Agent.enroll_time:type_name -> google.protobuf.Timestamp
-	33, // 3: tuskvault.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
-	33, // 4: tuskvault.v1.Agent.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	34, // 5: tuskvault.v1.Agent.build:type_name -> tuskvault.v1.BuildInfo
-	35, // 6: tuskvault.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
-	36, // 7: tuskvault.v1.Instance.inventory:type_name -> tuskvault.v1.InstanceInventory
-	33, // 8: tuskvault.v1.Instance.last_snapshot_time:type_name -> google.protobuf.Timestamp
-	32, // 9: tuskvault.v1.Instance.labels:type_name -> tuskvault.v1.Labels
-	32, // 10: tuskvault.v1.JoinToken.labels:type_name -> tuskvault.v1.Labels
-	33, // 11: tuskvault.v1.JoinToken.create_time:type_name -> google.protobuf.Timestamp
-	33, // 12: tuskvault.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
-	37, // 13: tuskvault.v1.ListAgentsRequest.page:type_name -> tuskvault.v1.PageRequest
+	34, // 1: tuskvault.v1.Agent.labels:type_name -> tuskvault.v1.Labels
+	35, // 2: tuskvault.v1.Agent.enroll_time:type_name -> google.protobuf.Timestamp
+	35, // 3: tuskvault.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
+	35, // 4: tuskvault.v1.Agent.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 5: tuskvault.v1.Agent.build:type_name -> tuskvault.v1.BuildInfo
+	37, // 6: tuskvault.v1.Agent.clock_skew:type_name -> google.protobuf.Duration
+	38, // 7: tuskvault.v1.Instance.inventory:type_name -> tuskvault.v1.InstanceInventory
+	35, // 8: tuskvault.v1.Instance.last_snapshot_time:type_name -> google.protobuf.Timestamp
+	34, // 9: tuskvault.v1.Instance.labels:type_name -> tuskvault.v1.Labels
+	34, // 10: tuskvault.v1.JoinToken.labels:type_name -> tuskvault.v1.Labels
+	35, // 11: tuskvault.v1.JoinToken.create_time:type_name -> google.protobuf.Timestamp
+	35, // 12: tuskvault.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
+	39, // 13: tuskvault.v1.ListAgentsRequest.page:type_name -> tuskvault.v1.PageRequest
 	1,  // 14: tuskvault.v1.ListAgentsResponse.agents:type_name -> tuskvault.v1.Agent
-	38, // 15: tuskvault.v1.ListAgentsResponse.page:type_name -> tuskvault.v1.PageResponse
+	40, // 15: tuskvault.v1.ListAgentsResponse.page:type_name -> tuskvault.v1.PageResponse
 	1,  // 16: tuskvault.v1.GetAgentResponse.agent:type_name -> tuskvault.v1.Agent
-	39, // 17: tuskvault.v1.GetAgentResponse.inventory:type_name -> tuskvault.v1.Inventory
-	32, // 18: tuskvault.v1.SetAgentLabelsRequest.set:type_name -> tuskvault.v1.Labels
+	41, // 17: tuskvault.v1.GetAgentResponse.inventory:type_name -> tuskvault.v1.Inventory
+	34, // 18: tuskvault.v1.SetAgentLabelsRequest.set:type_name -> tuskvault.v1.Labels
 	1,  // 19: tuskvault.v1.SetAgentLabelsResponse.agent:type_name -> tuskvault.v1.Agent
 	1,  // 20: tuskvault.v1.SetAgentDrillsResponse.agent:type_name -> tuskvault.v1.Agent
-	35, // 21: tuskvault.v1.ReplaceAgentRequest.ttl:type_name -> google.protobuf.Duration
+	37, // 21: tuskvault.v1.ReplaceAgentRequest.ttl:type_name -> google.protobuf.Duration
 	3,  // 22: tuskvault.v1.ReplaceAgentResponse.token:type_name -> tuskvault.v1.JoinToken
-	35, // 23: tuskvault.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	32, // 24: tuskvault.v1.CreateTokenRequest.labels:type_name -> tuskvault.v1.Labels
+	37, // 23: tuskvault.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	34, // 24: tuskvault.v1.CreateTokenRequest.labels:type_name -> tuskvault.v1.Labels
 	3,  // 25: tuskvault.v1.CreateTokenResponse.token:type_name -> tuskvault.v1.JoinToken
-	37, // 26: tuskvault.v1.ListTokensRequest.page:type_name -> tuskvault.v1.PageRequest
+	39, // 26: tuskvault.v1.ListTokensRequest.page:type_name -> tuskvault.v1.PageRequest
 	3,  // 27: tuskvault.v1.ListTokensResponse.tokens:type_name -> tuskvault.v1.JoinToken
-	38, // 28: tuskvault.v1.ListTokensResponse.page:type_name -> tuskvault.v1.PageResponse
-	37, // 29: tuskvault.v1.ListInstancesRequest.page:type_name -> tuskvault.v1.PageRequest
+	40, // 28: tuskvault.v1.ListTokensResponse.page:type_name -> tuskvault.v1.PageResponse
+	39, // 29: tuskvault.v1.ListInstancesRequest.page:type_name -> tuskvault.v1.PageRequest
 	2,  // 30: tuskvault.v1.ListInstancesResponse.instances:type_name -> tuskvault.v1.Instance
-	38, // 31: tuskvault.v1.ListInstancesResponse.page:type_name -> tuskvault.v1.PageResponse
+	40, // 31: tuskvault.v1.ListInstancesResponse.page:type_name -> tuskvault.v1.PageResponse
 	2,  // 32: tuskvault.v1.GetInstanceResponse.instance:type_name -> tuskvault.v1.Instance
 	2,  // 33: tuskvault.v1.JoinInstanceResponse.instance:type_name -> tuskvault.v1.Instance
 	2,  // 34: tuskvault.v1.LeaveInstanceResponse.instance:type_name -> tuskvault.v1.Instance
@@ -2162,23 +2323,25 @@ var file_tuskvault_v1_fleet_proto_depIdxs = []int32{
 	24, // 45: tuskvault.v1.FleetService.GetInstance:input_type -> tuskvault.v1.GetInstanceRequest
 	26, // 46: tuskvault.v1.FleetService.JoinInstance:input_type -> tuskvault.v1.JoinInstanceRequest
 	28, // 47: tuskvault.v1.FleetService.LeaveInstance:input_type -> tuskvault.v1.LeaveInstanceRequest
-	30, // 48: tuskvault.v1.FleetService.SetLogLevel:input_type -> tuskvault.v1.SetLogLevelRequest
-	5,  // 49: tuskvault.v1.FleetService.ListAgents:output_type -> tuskvault.v1.ListAgentsResponse
-	7,  // 50: tuskvault.v1.FleetService.GetAgent:output_type -> tuskvault.v1.GetAgentResponse
-	9,  // 51: tuskvault.v1.FleetService.SetAgentLabels:output_type -> tuskvault.v1.SetAgentLabelsResponse
-	11, // 52: tuskvault.v1.FleetService.SetAgentDrills:output_type -> tuskvault.v1.SetAgentDrillsResponse
-	13, // 53: tuskvault.v1.FleetService.RevokeAgent:output_type -> tuskvault.v1.RevokeAgentResponse
-	15, // 54: tuskvault.v1.FleetService.ReplaceAgent:output_type -> tuskvault.v1.ReplaceAgentResponse
-	17, // 55: tuskvault.v1.FleetService.CreateToken:output_type -> tuskvault.v1.CreateTokenResponse
-	19, // 56: tuskvault.v1.FleetService.ListTokens:output_type -> tuskvault.v1.ListTokensResponse
-	21, // 57: tuskvault.v1.FleetService.RemoveToken:output_type -> tuskvault.v1.RemoveTokenResponse
-	23, // 58: tuskvault.v1.FleetService.ListInstances:output_type -> tuskvault.v1.ListInstancesResponse
-	25, // 59: tuskvault.v1.FleetService.GetInstance:output_type -> tuskvault.v1.GetInstanceResponse
-	27, // 60: tuskvault.v1.FleetService.JoinInstance:output_type -> tuskvault.v1.JoinInstanceResponse
-	29, // 61: tuskvault.v1.FleetService.LeaveInstance:output_type -> tuskvault.v1.LeaveInstanceResponse
-	31, // 62: tuskvault.v1.FleetService.SetLogLevel:output_type -> tuskvault.v1.SetLogLevelResponse
-	49, // [49:63] is the sub-list for method output_type
-	35, // [35:49] is the sub-list for method input_type
+	32, // 48: tuskvault.v1.FleetService.EraseInstance:input_type -> tuskvault.v1.EraseInstanceRequest
+	30, // 49: tuskvault.v1.FleetService.SetLogLevel:input_type -> tuskvault.v1.SetLogLevelRequest
+	5,  // 50: tuskvault.v1.FleetService.ListAgents:output_type -> tuskvault.v1.ListAgentsResponse
+	7,  // 51: tuskvault.v1.FleetService.GetAgent:output_type -> tuskvault.v1.GetAgentResponse
+	9,  // 52: tuskvault.v1.FleetService.SetAgentLabels:output_type -> tuskvault.v1.SetAgentLabelsResponse
+	11, // 53: tuskvault.v1.FleetService.SetAgentDrills:output_type -> tuskvault.v1.SetAgentDrillsResponse
+	13, // 54: tuskvault.v1.FleetService.RevokeAgent:output_type -> tuskvault.v1.RevokeAgentResponse
+	15, // 55: tuskvault.v1.FleetService.ReplaceAgent:output_type -> tuskvault.v1.ReplaceAgentResponse
+	17, // 56: tuskvault.v1.FleetService.CreateToken:output_type -> tuskvault.v1.CreateTokenResponse
+	19, // 57: tuskvault.v1.FleetService.ListTokens:output_type -> tuskvault.v1.ListTokensResponse
+	21, // 58: tuskvault.v1.FleetService.RemoveToken:output_type -> tuskvault.v1.RemoveTokenResponse
+	23, // 59: tuskvault.v1.FleetService.ListInstances:output_type -> tuskvault.v1.ListInstancesResponse
+	25, // 60: tuskvault.v1.FleetService.GetInstance:output_type -> tuskvault.v1.GetInstanceResponse
+	27, // 61: tuskvault.v1.FleetService.JoinInstance:output_type -> tuskvault.v1.JoinInstanceResponse
+	29, // 62: tuskvault.v1.FleetService.LeaveInstance:output_type -> tuskvault.v1.LeaveInstanceResponse
+	33, // 63: tuskvault.v1.FleetService.EraseInstance:output_type -> tuskvault.v1.EraseInstanceResponse
+	31, // 64: tuskvault.v1.FleetService.SetLogLevel:output_type -> tuskvault.v1.SetLogLevelResponse
+	50, // [50:65] is the sub-list for method output_type
+	35, // [35:50] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
 	35, // [35:35] is the sub-list for extension extendee
 	0,  // [0:35] is the sub-list for field type_name
@@ -2197,7 +2360,7 @@ func file_tuskvault_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_fleet_proto_rawDesc), len(file_tuskvault_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

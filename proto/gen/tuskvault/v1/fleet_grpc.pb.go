@@ -32,6 +32,7 @@ const (
 	FleetService_GetInstance_FullMethodName    = "/tuskvault.v1.FleetService/GetInstance"
 	FleetService_JoinInstance_FullMethodName   = "/tuskvault.v1.FleetService/JoinInstance"
 	FleetService_LeaveInstance_FullMethodName  = "/tuskvault.v1.FleetService/LeaveInstance"
+	FleetService_EraseInstance_FullMethodName  = "/tuskvault.v1.FleetService/EraseInstance"
 	FleetService_SetLogLevel_FullMethodName    = "/tuskvault.v1.FleetService/SetLogLevel"
 )
 
@@ -67,6 +68,8 @@ type FleetServiceClient interface {
 	JoinInstance(ctx context.Context, in *JoinInstanceRequest, opts ...grpc.CallOption) (*JoinInstanceResponse, error)
 	// LeaveInstance takes an instance out of its cluster and gives it a domain of its own again.
 	LeaveInstance(ctx context.Context, in *LeaveInstanceRequest, opts ...grpc.CallOption) (*LeaveInstanceResponse, error)
+	// EraseInstance destroys the keys of an instance's data for ever, and then the data.
+	EraseInstance(ctx context.Context, in *EraseInstanceRequest, opts ...grpc.CallOption) (*EraseInstanceResponse, error)
 	// SetLogLevel changes the level of the controller's or an agent's log until that program restarts.
 	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error)
 }
@@ -209,6 +212,16 @@ func (c *fleetServiceClient) LeaveInstance(ctx context.Context, in *LeaveInstanc
 	return out, nil
 }
 
+func (c *fleetServiceClient) EraseInstance(ctx context.Context, in *EraseInstanceRequest, opts ...grpc.CallOption) (*EraseInstanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseInstanceResponse)
+	err := c.cc.Invoke(ctx, FleetService_EraseInstance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *fleetServiceClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetLogLevelResponse)
@@ -251,6 +264,8 @@ type FleetServiceServer interface {
 	JoinInstance(context.Context, *JoinInstanceRequest) (*JoinInstanceResponse, error)
 	// LeaveInstance takes an instance out of its cluster and gives it a domain of its own again.
 	LeaveInstance(context.Context, *LeaveInstanceRequest) (*LeaveInstanceResponse, error)
+	// EraseInstance destroys the keys of an instance's data for ever, and then the data.
+	EraseInstance(context.Context, *EraseInstanceRequest) (*EraseInstanceResponse, error)
 	// SetLogLevel changes the level of the controller's or an agent's log until that program restarts.
 	SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error)
 	mustEmbedUnimplementedFleetServiceServer()
@@ -301,6 +316,9 @@ func (UnimplementedFleetServiceServer) JoinInstance(context.Context, *JoinInstan
 }
 func (UnimplementedFleetServiceServer) LeaveInstance(context.Context, *LeaveInstanceRequest) (*LeaveInstanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LeaveInstance not implemented")
+}
+func (UnimplementedFleetServiceServer) EraseInstance(context.Context, *EraseInstanceRequest) (*EraseInstanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseInstance not implemented")
 }
 func (UnimplementedFleetServiceServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
@@ -560,6 +578,24 @@ func _FleetService_LeaveInstance_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FleetService_EraseInstance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseInstanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).EraseInstance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_EraseInstance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).EraseInstance(ctx, req.(*EraseInstanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FleetService_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetLogLevelRequest)
 	if err := dec(in); err != nil {
@@ -636,6 +672,10 @@ var FleetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LeaveInstance",
 			Handler:    _FleetService_LeaveInstance_Handler,
+		},
+		{
+			MethodName: "EraseInstance",
+			Handler:    _FleetService_EraseInstance_Handler,
 		},
 		{
 			MethodName: "SetLogLevel",

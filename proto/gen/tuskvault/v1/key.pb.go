@@ -741,6 +741,143 @@ func (*RotateSealKeysRequest) Descriptor() ([]byte, []int) {
 	return file_tuskvault_v1_key_proto_rawDescGZIP(), []int{10}
 }
 
+// RotateMasterKeyRequest asks for a new master key.
+type RotateMasterKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of the keys that may stop working, as a plan has named them. Any other key that would is a conflict.
+	LoseIds []string `protobuf:"bytes,1,rep,name=lose_ids,json=loseIds,proto3" json:"lose_ids,omitempty"`
+	// Only tell which keys would go on and which would not.
+	Plan          bool `protobuf:"varint,2,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateMasterKeyRequest) Reset() {
+	*x = RotateMasterKeyRequest{}
+	mi := &file_tuskvault_v1_key_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateMasterKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateMasterKeyRequest) ProtoMessage() {}
+
+func (x *RotateMasterKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_key_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateMasterKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateMasterKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_key_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RotateMasterKeyRequest) GetLoseIds() []string {
+	if x != nil {
+		return x.LoseIds
+	}
+	return nil
+}
+
+func (x *RotateMasterKeyRequest) GetPlan() bool {
+	if x != nil {
+		return x.Plan
+	}
+	return false
+}
+
+// RotateMasterKeyResponse says what was, or would be, done.
+type RotateMasterKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the master key in force; it counts from 1.
+	Master uint64 `protobuf:"varint,1,opt,name=master,proto3" json:"master,omitempty"`
+	// Keys that go on.
+	Kept []*RepositoryKey `protobuf:"bytes,2,rep,name=kept,proto3" json:"kept,omitempty"`
+	// Keys that stop working and must be added again by whoever has the secret.
+	Lost []*RepositoryKey `protobuf:"bytes,3,rep,name=lost,proto3" json:"lost,omitempty"`
+	// Objects sealed under older master keys that were removed.
+	Removed int32 `protobuf:"varint,4,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Objects that could not be removed yet, because deletion is paused or the store does not let them go.
+	Remaining     int32 `protobuf:"varint,5,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateMasterKeyResponse) Reset() {
+	*x = RotateMasterKeyResponse{}
+	mi := &file_tuskvault_v1_key_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateMasterKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateMasterKeyResponse) ProtoMessage() {}
+
+func (x *RotateMasterKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_key_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateMasterKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateMasterKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_key_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RotateMasterKeyResponse) GetMaster() uint64 {
+	if x != nil {
+		return x.Master
+	}
+	return 0
+}
+
+func (x *RotateMasterKeyResponse) GetKept() []*RepositoryKey {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *RotateMasterKeyResponse) GetLost() []*RepositoryKey {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *RotateMasterKeyResponse) GetRemoved() int32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *RotateMasterKeyResponse) GetRemaining() int32 {
+	if x != nil {
+		return x.Remaining
+	}
+	return 0
+}
+
 // RotateSealKeysResponse says what was done.
 type RotateSealKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -752,7 +889,7 @@ type RotateSealKeysResponse struct {
 
 func (x *RotateSealKeysResponse) Reset() {
 	*x = RotateSealKeysResponse{}
-	mi := &file_tuskvault_v1_key_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_key_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +901,7 @@ func (x *RotateSealKeysResponse) String() string {
 func (*RotateSealKeysResponse) ProtoMessage() {}
 
 func (x *RotateSealKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_key_proto_msgTypes[11]
+	mi := &file_tuskvault_v1_key_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +914,7 @@ func (x *RotateSealKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSealKeysResponse.ProtoReflect.Descriptor instead.
 func (*RotateSealKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_key_proto_rawDescGZIP(), []int{11}
+	return file_tuskvault_v1_key_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateSealKeysResponse) GetDomains() int32 {
@@ -839,9 +976,18 @@ const file_tuskvault_v1_key_proto_rawDesc = "" +
 	"\x04word\x18\x01 \x01(\tR\x04word\"C\n" +
 	"\x12ConfirmKeyResponse\x12-\n" +
 	"\x03key\x18\x01 \x01(\v2\x1b.tuskvault.v1.RepositoryKeyR\x03key\"\x17\n" +
-	"\x15RotateSealKeysRequest\"2\n" +
+	"\x15RotateSealKeysRequest\"G\n" +
+	"\x16RotateMasterKeyRequest\x12\x19\n" +
+	"\blose_ids\x18\x01 \x03(\tR\aloseIds\x12\x12\n" +
+	"\x04plan\x18\x02 \x01(\bR\x04plan\"\xcb\x01\n" +
+	"\x17RotateMasterKeyResponse\x12\x16\n" +
+	"\x06master\x18\x01 \x01(\x04R\x06master\x12/\n" +
+	"\x04kept\x18\x02 \x03(\v2\x1b.tuskvault.v1.RepositoryKeyR\x04kept\x12/\n" +
+	"\x04lost\x18\x03 \x03(\v2\x1b.tuskvault.v1.RepositoryKeyR\x04lost\x12\x18\n" +
+	"\aremoved\x18\x04 \x01(\x05R\aremoved\x12\x1c\n" +
+	"\tremaining\x18\x05 \x01(\x05R\tremaining\"2\n" +
 	"\x16RotateSealKeysResponse\x12\x18\n" +
-	"\adomains\x18\x01 \x01(\x05R\adomains2\x98\x03\n" +
+	"\adomains\x18\x01 \x01(\x05R\adomains2\xf8\x03\n" +
 	"\n" +
 	"KeyService\x12I\n" +
 	"\bListKeys\x12\x1d.tuskvault.v1.ListKeysRequest\x1a\x1e.tuskvault.v1.ListKeysResponse\x12C\n" +
@@ -849,7 +995,8 @@ const file_tuskvault_v1_key_proto_rawDesc = "" +
 	"\tRemoveKey\x12\x1e.tuskvault.v1.RemoveKeyRequest\x1a\x1f.tuskvault.v1.RemoveKeyResponse\x12O\n" +
 	"\n" +
 	"ConfirmKey\x12\x1f.tuskvault.v1.ConfirmKeyRequest\x1a .tuskvault.v1.ConfirmKeyResponse\x12[\n" +
-	"\x0eRotateSealKeys\x12#.tuskvault.v1.RotateSealKeysRequest\x1a$.tuskvault.v1.RotateSealKeysResponseB\xb0\x01\n" +
+	"\x0eRotateSealKeys\x12#.tuskvault.v1.RotateSealKeysRequest\x1a$.tuskvault.v1.RotateSealKeysResponse\x12^\n" +
+	"\x0fRotateMasterKey\x12$.tuskvault.v1.RotateMasterKeyRequest\x1a%.tuskvault.v1.RotateMasterKeyResponseB\xb0\x01\n" +
 	"\x10com.tuskvault.v1B\bKeyProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"
 
 var (
@@ -864,44 +1011,50 @@ func file_tuskvault_v1_key_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_key_proto_rawDescData
 }
 
-var file_tuskvault_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_tuskvault_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_tuskvault_v1_key_proto_goTypes = []any{
-	(*RepositoryKey)(nil),          // 0: tuskvault.v1.RepositoryKey
-	(*ListKeysRequest)(nil),        // 1: tuskvault.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),       // 2: tuskvault.v1.ListKeysResponse
-	(*DerivedSecret)(nil),          // 3: tuskvault.v1.DerivedSecret
-	(*AddKeyRequest)(nil),          // 4: tuskvault.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),         // 5: tuskvault.v1.AddKeyResponse
-	(*RemoveKeyRequest)(nil),       // 6: tuskvault.v1.RemoveKeyRequest
-	(*RemoveKeyResponse)(nil),      // 7: tuskvault.v1.RemoveKeyResponse
-	(*ConfirmKeyRequest)(nil),      // 8: tuskvault.v1.ConfirmKeyRequest
-	(*ConfirmKeyResponse)(nil),     // 9: tuskvault.v1.ConfirmKeyResponse
-	(*RotateSealKeysRequest)(nil),  // 10: tuskvault.v1.RotateSealKeysRequest
-	(*RotateSealKeysResponse)(nil), // 11: tuskvault.v1.RotateSealKeysResponse
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
+	(*RepositoryKey)(nil),           // 0: tuskvault.v1.RepositoryKey
+	(*ListKeysRequest)(nil),         // 1: tuskvault.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),        // 2: tuskvault.v1.ListKeysResponse
+	(*DerivedSecret)(nil),           // 3: tuskvault.v1.DerivedSecret
+	(*AddKeyRequest)(nil),           // 4: tuskvault.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),          // 5: tuskvault.v1.AddKeyResponse
+	(*RemoveKeyRequest)(nil),        // 6: tuskvault.v1.RemoveKeyRequest
+	(*RemoveKeyResponse)(nil),       // 7: tuskvault.v1.RemoveKeyResponse
+	(*ConfirmKeyRequest)(nil),       // 8: tuskvault.v1.ConfirmKeyRequest
+	(*ConfirmKeyResponse)(nil),      // 9: tuskvault.v1.ConfirmKeyResponse
+	(*RotateSealKeysRequest)(nil),   // 10: tuskvault.v1.RotateSealKeysRequest
+	(*RotateMasterKeyRequest)(nil),  // 11: tuskvault.v1.RotateMasterKeyRequest
+	(*RotateMasterKeyResponse)(nil), // 12: tuskvault.v1.RotateMasterKeyResponse
+	(*RotateSealKeysResponse)(nil),  // 13: tuskvault.v1.RotateSealKeysResponse
+	(*timestamppb.Timestamp)(nil),   // 14: google.protobuf.Timestamp
 }
 var file_tuskvault_v1_key_proto_depIdxs = []int32{
-	12, // 0: tuskvault.v1.RepositoryKey.create_time:type_name -> google.protobuf.Timestamp
-	12, // 1: tuskvault.v1.RepositoryKey.confirm_time:type_name -> google.protobuf.Timestamp
+	14, // 0: tuskvault.v1.RepositoryKey.create_time:type_name -> google.protobuf.Timestamp
+	14, // 1: tuskvault.v1.RepositoryKey.confirm_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: tuskvault.v1.ListKeysResponse.keys:type_name -> tuskvault.v1.RepositoryKey
 	3,  // 3: tuskvault.v1.AddKeyRequest.derived:type_name -> tuskvault.v1.DerivedSecret
 	0,  // 4: tuskvault.v1.AddKeyResponse.key:type_name -> tuskvault.v1.RepositoryKey
 	0,  // 5: tuskvault.v1.ConfirmKeyResponse.key:type_name -> tuskvault.v1.RepositoryKey
-	1,  // 6: tuskvault.v1.KeyService.ListKeys:input_type -> tuskvault.v1.ListKeysRequest
-	4,  // 7: tuskvault.v1.KeyService.AddKey:input_type -> tuskvault.v1.AddKeyRequest
-	6,  // 8: tuskvault.v1.KeyService.RemoveKey:input_type -> tuskvault.v1.RemoveKeyRequest
-	8,  // 9: tuskvault.v1.KeyService.ConfirmKey:input_type -> tuskvault.v1.ConfirmKeyRequest
-	10, // 10: tuskvault.v1.KeyService.RotateSealKeys:input_type -> tuskvault.v1.RotateSealKeysRequest
-	2,  // 11: tuskvault.v1.KeyService.ListKeys:output_type -> tuskvault.v1.ListKeysResponse
-	5,  // 12: tuskvault.v1.KeyService.AddKey:output_type -> tuskvault.v1.AddKeyResponse
-	7,  // 13: tuskvault.v1.KeyService.RemoveKey:output_type -> tuskvault.v1.RemoveKeyResponse
-	9,  // 14: tuskvault.v1.KeyService.ConfirmKey:output_type -> tuskvault.v1.ConfirmKeyResponse
-	11, // 15: tuskvault.v1.KeyService.RotateSealKeys:output_type -> tuskvault.v1.RotateSealKeysResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	0,  // 6: tuskvault.v1.RotateMasterKeyResponse.kept:type_name -> tuskvault.v1.RepositoryKey
+	0,  // 7: tuskvault.v1.RotateMasterKeyResponse.lost:type_name -> tuskvault.v1.RepositoryKey
+	1,  // 8: tuskvault.v1.KeyService.ListKeys:input_type -> tuskvault.v1.ListKeysRequest
+	4,  // 9: tuskvault.v1.KeyService.AddKey:input_type -> tuskvault.v1.AddKeyRequest
+	6,  // 10: tuskvault.v1.KeyService.RemoveKey:input_type -> tuskvault.v1.RemoveKeyRequest
+	8,  // 11: tuskvault.v1.KeyService.ConfirmKey:input_type -> tuskvault.v1.ConfirmKeyRequest
+	10, // 12: tuskvault.v1.KeyService.RotateSealKeys:input_type -> tuskvault.v1.RotateSealKeysRequest
+	11, // 13: tuskvault.v1.KeyService.RotateMasterKey:input_type -> tuskvault.v1.RotateMasterKeyRequest
+	2,  // 14: tuskvault.v1.KeyService.ListKeys:output_type -> tuskvault.v1.ListKeysResponse
+	5,  // 15: tuskvault.v1.KeyService.AddKey:output_type -> tuskvault.v1.AddKeyResponse
+	7,  // 16: tuskvault.v1.KeyService.RemoveKey:output_type -> tuskvault.v1.RemoveKeyResponse
+	9,  // 17: tuskvault.v1.KeyService.ConfirmKey:output_type -> tuskvault.v1.ConfirmKeyResponse
+	13, // 18: tuskvault.v1.KeyService.RotateSealKeys:output_type -> tuskvault.v1.RotateSealKeysResponse
+	12, // 19: tuskvault.v1.KeyService.RotateMasterKey:output_type -> tuskvault.v1.RotateMasterKeyResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_key_proto_init() }
@@ -919,7 +1072,7 @@ func file_tuskvault_v1_key_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_key_proto_rawDesc), len(file_tuskvault_v1_key_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KeyService_ListKeys_FullMethodName       = "/tuskvault.v1.KeyService/ListKeys"
-	KeyService_AddKey_FullMethodName         = "/tuskvault.v1.KeyService/AddKey"
-	KeyService_RemoveKey_FullMethodName      = "/tuskvault.v1.KeyService/RemoveKey"
-	KeyService_ConfirmKey_FullMethodName     = "/tuskvault.v1.KeyService/ConfirmKey"
-	KeyService_RotateSealKeys_FullMethodName = "/tuskvault.v1.KeyService/RotateSealKeys"
+	KeyService_ListKeys_FullMethodName        = "/tuskvault.v1.KeyService/ListKeys"
+	KeyService_AddKey_FullMethodName          = "/tuskvault.v1.KeyService/AddKey"
+	KeyService_RemoveKey_FullMethodName       = "/tuskvault.v1.KeyService/RemoveKey"
+	KeyService_ConfirmKey_FullMethodName      = "/tuskvault.v1.KeyService/ConfirmKey"
+	KeyService_RotateSealKeys_FullMethodName  = "/tuskvault.v1.KeyService/RotateSealKeys"
+	KeyService_RotateMasterKey_FullMethodName = "/tuskvault.v1.KeyService/RotateMasterKey"
 )
 
 // KeyServiceClient is the client API for KeyService service.
@@ -42,6 +43,8 @@ type KeyServiceClient interface {
 	ConfirmKey(ctx context.Context, in *ConfirmKeyRequest, opts ...grpc.CallOption) (*ConfirmKeyResponse, error)
 	// RotateSealKeys gives every domain a new seal key for what is stored from now on.
 	RotateSealKeys(ctx context.Context, in *RotateSealKeysRequest, opts ...grpc.CallOption) (*RotateSealKeysResponse, error)
+	// RotateMasterKey replaces the master key. Keys that only their owners can wrap anew stop working.
+	RotateMasterKey(ctx context.Context, in *RotateMasterKeyRequest, opts ...grpc.CallOption) (*RotateMasterKeyResponse, error)
 }
 
 type keyServiceClient struct {
@@ -102,6 +105,16 @@ func (c *keyServiceClient) RotateSealKeys(ctx context.Context, in *RotateSealKey
 	return out, nil
 }
 
+func (c *keyServiceClient) RotateMasterKey(ctx context.Context, in *RotateMasterKeyRequest, opts ...grpc.CallOption) (*RotateMasterKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateMasterKeyResponse)
+	err := c.cc.Invoke(ctx, KeyService_RotateMasterKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KeyServiceServer is the server API for KeyService service.
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
@@ -118,6 +131,8 @@ type KeyServiceServer interface {
 	ConfirmKey(context.Context, *ConfirmKeyRequest) (*ConfirmKeyResponse, error)
 	// RotateSealKeys gives every domain a new seal key for what is stored from now on.
 	RotateSealKeys(context.Context, *RotateSealKeysRequest) (*RotateSealKeysResponse, error)
+	// RotateMasterKey replaces the master key. Keys that only their owners can wrap anew stop working.
+	RotateMasterKey(context.Context, *RotateMasterKeyRequest) (*RotateMasterKeyResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }
 
@@ -142,6 +157,9 @@ func (UnimplementedKeyServiceServer) ConfirmKey(context.Context, *ConfirmKeyRequ
 }
 func (UnimplementedKeyServiceServer) RotateSealKeys(context.Context, *RotateSealKeysRequest) (*RotateSealKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateSealKeys not implemented")
+}
+func (UnimplementedKeyServiceServer) RotateMasterKey(context.Context, *RotateMasterKeyRequest) (*RotateMasterKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateMasterKey not implemented")
 }
 func (UnimplementedKeyServiceServer) mustEmbedUnimplementedKeyServiceServer() {}
 func (UnimplementedKeyServiceServer) testEmbeddedByValue()                    {}
@@ -254,6 +272,24 @@ func _KeyService_RotateSealKeys_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_RotateMasterKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateMasterKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).RotateMasterKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_RotateMasterKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).RotateMasterKey(ctx, req.(*RotateMasterKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KeyService_ServiceDesc is the grpc.ServiceDesc for KeyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +316,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateSealKeys",
 			Handler:    _KeyService_RotateSealKeys_Handler,
+		},
+		{
+			MethodName: "RotateMasterKey",
+			Handler:    _KeyService_RotateMasterKey_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -2318,6 +2318,116 @@ func (x *CancelPruneResponse) GetPrune() *Prune {
 	return nil
 }
 
+// DistrustAgentRequest names a host and a time.
+type DistrustAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Packs that the controller wrote for it since this time are not relied on.
+	SinceTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DistrustAgentRequest) Reset() {
+	*x = DistrustAgentRequest{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DistrustAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DistrustAgentRequest) ProtoMessage() {}
+
+func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DistrustAgentRequest.ProtoReflect.Descriptor instead.
+func (*DistrustAgentRequest) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DistrustAgentRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *DistrustAgentRequest) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+// DistrustAgentResponse says how much that is.
+type DistrustAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Packs that are not relied on any more.
+	Packs int64 `protobuf:"varint,1,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Domains that were looked through.
+	Domains       int32 `protobuf:"varint,2,opt,name=domains,proto3" json:"domains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DistrustAgentResponse) Reset() {
+	*x = DistrustAgentResponse{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DistrustAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DistrustAgentResponse) ProtoMessage() {}
+
+func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DistrustAgentResponse.ProtoReflect.Descriptor instead.
+func (*DistrustAgentResponse) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DistrustAgentResponse) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *DistrustAgentResponse) GetDomains() int32 {
+	if x != nil {
+		return x.Domains
+	}
+	return 0
+}
+
 var File_tuskvault_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_repository_proto_rawDesc = "" +
@@ -2504,7 +2614,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x04page\x18\x03 \x01(\v2\x1a.tuskvault.v1.PageResponseR\x04page\"\x14\n" +
 	"\x12CancelPruneRequest\"@\n" +
 	"\x13CancelPruneResponse\x12)\n" +
-	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune*\xa4\x01\n" +
+	"\x05prune\x18\x01 \x01(\v2\x13.tuskvault.v1.PruneR\x05prune\"g\n" +
+	"\x14DistrustAgentRequest\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x129\n" +
+	"\n" +
+	"since_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\"G\n" +
+	"\x15DistrustAgentResponse\x12\x14\n" +
+	"\x05packs\x18\x01 \x01(\x03R\x05packs\x12\x18\n" +
+	"\adomains\x18\x02 \x01(\x05R\adomains*\xa4\x01\n" +
 	"\n" +
 	"CheckState\x12\x1b\n" +
 	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2519,13 +2636,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x13PRUNE_STATE_RUNNING\x10\x01\x12\x14\n" +
 	"\x10PRUNE_STATE_DONE\x10\x02\x12\x16\n" +
 	"\x12PRUNE_STATE_FAILED\x10\x03\x12\x18\n" +
-	"\x14PRUNE_STATE_CANCELED\x10\x042\xa0\x06\n" +
+	"\x14PRUNE_STATE_CANCELED\x10\x042\xfa\x06\n" +
 	"\x11RepositoryService\x12^\n" +
 	"\x0fCheckRepository\x12$.tuskvault.v1.CheckRepositoryRequest\x1a%.tuskvault.v1.CheckRepositoryResponse\x12Q\n" +
 	"\n" +
 	"WatchCheck\x12\x1f.tuskvault.v1.WatchCheckRequest\x1a .tuskvault.v1.WatchCheckResponse0\x01\x12I\n" +
 	"\bGetCheck\x12\x1d.tuskvault.v1.GetCheckRequest\x1a\x1e.tuskvault.v1.GetCheckResponse\x12R\n" +
-	"\vCancelCheck\x12 .tuskvault.v1.CancelCheckRequest\x1a!.tuskvault.v1.CancelCheckResponse\x12g\n" +
+	"\vCancelCheck\x12 .tuskvault.v1.CancelCheckRequest\x1a!.tuskvault.v1.CancelCheckResponse\x12X\n" +
+	"\rDistrustAgent\x12\".tuskvault.v1.DistrustAgentRequest\x1a#.tuskvault.v1.DistrustAgentResponse\x12g\n" +
 	"\x12GetRepositoryStats\x12'.tuskvault.v1.GetRepositoryStatsRequest\x1a(.tuskvault.v1.GetRepositoryStatsResponse\x12^\n" +
 	"\x0fPruneRepository\x12$.tuskvault.v1.PruneRepositoryRequest\x1a%.tuskvault.v1.PruneRepositoryResponse\x12Q\n" +
 	"\n" +
@@ -2547,7 +2665,7 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
 	(PruneState)(0),                    // 1: tuskvault.v1.PruneState
@@ -2579,60 +2697,65 @@ var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(*GetPruneResponse)(nil),           // 27: tuskvault.v1.GetPruneResponse
 	(*CancelPruneRequest)(nil),         // 28: tuskvault.v1.CancelPruneRequest
 	(*CancelPruneResponse)(nil),        // 29: tuskvault.v1.CancelPruneResponse
-	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 31: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 32: tuskvault.v1.PageResponse
+	(*DistrustAgentRequest)(nil),       // 30: tuskvault.v1.DistrustAgentRequest
+	(*DistrustAgentResponse)(nil),      // 31: tuskvault.v1.DistrustAgentResponse
+	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 33: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 34: tuskvault.v1.PageResponse
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	30, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	30, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	32, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	32, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
 	3,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
 	5,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
 	2,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
 	2,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	31, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	33, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
 	2,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
 	4,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
 	6,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	32, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	34, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
 	2,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
 	16, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
 	17, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
 	1,  // 15: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
-	30, // 16: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
-	30, // 17: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
+	32, // 16: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
+	32, // 17: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
 	20, // 18: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
 	19, // 19: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
 	19, // 20: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	31, // 21: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
+	33, // 21: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
 	19, // 22: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
 	21, // 23: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
-	32, // 24: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
+	34, // 24: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
 	19, // 25: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	7,  // 26: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	9,  // 27: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	11, // 28: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	13, // 29: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	15, // 30: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	22, // 31: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
-	24, // 32: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
-	26, // 33: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
-	28, // 34: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
-	8,  // 35: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	10, // 36: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	12, // 37: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	14, // 38: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	18, // 39: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	23, // 40: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
-	25, // 41: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
-	27, // 42: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
-	29, // 43: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	32, // 26: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
+	7,  // 27: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	9,  // 28: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	11, // 29: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	13, // 30: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	30, // 31: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
+	15, // 32: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	22, // 33: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
+	24, // 34: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
+	26, // 35: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
+	28, // 36: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
+	8,  // 37: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	10, // 38: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	12, // 39: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	14, // 40: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	31, // 41: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
+	18, // 42: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	23, // 43: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
+	25, // 44: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
+	27, // 45: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
+	29, // 46: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -2647,7 +2770,7 @@ func file_tuskvault_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

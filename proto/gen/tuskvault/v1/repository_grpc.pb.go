@@ -23,6 +23,7 @@ const (
 	RepositoryService_WatchCheck_FullMethodName         = "/tuskvault.v1.RepositoryService/WatchCheck"
 	RepositoryService_GetCheck_FullMethodName           = "/tuskvault.v1.RepositoryService/GetCheck"
 	RepositoryService_CancelCheck_FullMethodName        = "/tuskvault.v1.RepositoryService/CancelCheck"
+	RepositoryService_DistrustAgent_FullMethodName      = "/tuskvault.v1.RepositoryService/DistrustAgent"
 	RepositoryService_GetRepositoryStats_FullMethodName = "/tuskvault.v1.RepositoryService/GetRepositoryStats"
 	RepositoryService_PruneRepository_FullMethodName    = "/tuskvault.v1.RepositoryService/PruneRepository"
 	RepositoryService_WatchPrune_FullMethodName         = "/tuskvault.v1.RepositoryService/WatchPrune"
@@ -44,6 +45,8 @@ type RepositoryServiceClient interface {
 	GetCheck(ctx context.Context, in *GetCheckRequest, opts ...grpc.CallOption) (*GetCheckResponse, error)
 	// CancelCheck asks the check that runs to stop. Audited.
 	CancelCheck(ctx context.Context, in *CancelCheckRequest, opts ...grpc.CallOption) (*CancelCheckResponse, error)
+	// DistrustAgent stops relying on what an agent has uploaded since a time: the next backups send it again. Audited.
+	DistrustAgent(ctx context.Context, in *DistrustAgentRequest, opts ...grpc.CallOption) (*DistrustAgentResponse, error)
 	// GetRepositoryStats counts what is stored. It lists the whole store.
 	GetRepositoryStats(ctx context.Context, in *GetRepositoryStatsRequest, opts ...grpc.CallOption) (*GetRepositoryStatsResponse, error)
 	// PruneRepository begins to delete what no snapshot needs, which runs in the controller whether anybody watches or not. One runs at a time. Audited.
@@ -107,6 +110,16 @@ func (c *repositoryServiceClient) CancelCheck(ctx context.Context, in *CancelChe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelCheckResponse)
 	err := c.cc.Invoke(ctx, RepositoryService_CancelCheck_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *repositoryServiceClient) DistrustAgent(ctx context.Context, in *DistrustAgentRequest, opts ...grpc.CallOption) (*DistrustAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DistrustAgentResponse)
+	err := c.cc.Invoke(ctx, RepositoryService_DistrustAgent_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +199,8 @@ type RepositoryServiceServer interface {
 	GetCheck(context.Context, *GetCheckRequest) (*GetCheckResponse, error)
 	// CancelCheck asks the check that runs to stop. Audited.
 	CancelCheck(context.Context, *CancelCheckRequest) (*CancelCheckResponse, error)
+	// DistrustAgent stops relying on what an agent has uploaded since a time: the next backups send it again. Audited.
+	DistrustAgent(context.Context, *DistrustAgentRequest) (*DistrustAgentResponse, error)
 	// GetRepositoryStats counts what is stored. It lists the whole store.
 	GetRepositoryStats(context.Context, *GetRepositoryStatsRequest) (*GetRepositoryStatsResponse, error)
 	// PruneRepository begins to delete what no snapshot needs, which runs in the controller whether anybody watches or not. One runs at a time. Audited.
@@ -217,6 +232,9 @@ func (UnimplementedRepositoryServiceServer) GetCheck(context.Context, *GetCheckR
 }
 func (UnimplementedRepositoryServiceServer) CancelCheck(context.Context, *CancelCheckRequest) (*CancelCheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelCheck not implemented")
+}
+func (UnimplementedRepositoryServiceServer) DistrustAgent(context.Context, *DistrustAgentRequest) (*DistrustAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DistrustAgent not implemented")
 }
 func (UnimplementedRepositoryServiceServer) GetRepositoryStats(context.Context, *GetRepositoryStatsRequest) (*GetRepositoryStatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRepositoryStats not implemented")
@@ -315,6 +333,24 @@ func _RepositoryService_CancelCheck_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RepositoryServiceServer).CancelCheck(ctx, req.(*CancelCheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RepositoryService_DistrustAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DistrustAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RepositoryServiceServer).DistrustAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RepositoryService_DistrustAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RepositoryServiceServer).DistrustAgent(ctx, req.(*DistrustAgentRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -420,6 +456,10 @@ var RepositoryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelCheck",
 			Handler:    _RepositoryService_CancelCheck_Handler,
+		},
+		{
+			MethodName: "DistrustAgent",
+			Handler:    _RepositoryService_DistrustAgent_Handler,
 		},
 		{
 			MethodName: "GetRepositoryStats",
