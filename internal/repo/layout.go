@@ -32,6 +32,9 @@ const (
 	SnapshotsPrefix = "snapshots/"
 	// CatalogPrefix holds the catalog log.
 	CatalogPrefix = "catalog/"
+	// QuarantinePrefix keeps damaged objects that were replaced by good ones: below
+	// it, the SHA-256 of what was kept, then the object's key.
+	QuarantinePrefix = "quarantine/"
 )
 
 // The ends of keys of the catalog log.
