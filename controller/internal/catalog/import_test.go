@@ -74,6 +74,8 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutDrill(drill, filled[catalog.DrillReport](t)) },
 				func() error { _, err := tx.Pause(pause); return err },
 				func() error { return tx.PutKey(filled[catalog.Key](t)) },
+				func() error { return tx.PermitDelete(time.Now(), fmt.Sprint("packs/", n, "/"), fmt.Sprint("keys/", n)) },
+				func() error { return tx.DropPermits(fmt.Sprint("keys/", n)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -17,14 +17,14 @@ import (
 // SchemaVersion is the version of the file's layout that this program writes.
 // A file of an older version is migrated forward when it is opened, one of a
 // newer version is refused.
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // bucket names a bucket of the file. Names are stored, and are part of the
 // catalog log: never reuse one for something else.
 type bucket string
 
 const (
-	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "damaged/" domain pack DamagedPack
+	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "damaged/" domain pack DamagedPack, "copy/" name CopyState
 	bucketAgents    bucket = "agents"    // agent id
 	bucketInventory bucket = "inventory" // agent id
 	bucketTokens    bucket = "tokens"    // token id
@@ -41,6 +41,7 @@ const (
 	bucketReports   bucket = "reports"   // snapshot id, job id: the signed report of the drill
 	bucketPauses    bucket = "pauses"    // kind "/" subject
 	bucketKeys      bucket = "keys"      // key id
+	bucketPermits   bucket = "permits"   // key of an object, or prefix
 	bucketOutbox    bucket = "outbox"    // sequence
 	bucketShipping  bucket = "shipping"  // "next"
 
@@ -61,7 +62,7 @@ const (
 func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
-		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketOutbox, bucketShipping,
+		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys, bucketPermits, bucketOutbox, bucketShipping,
 	}
 }
 
@@ -111,6 +112,7 @@ func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
 		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
+		{from: 3, apply: addBuckets(bucketPermits)},
 	}
 }
 

@@ -1327,7 +1327,9 @@ type Check struct {
 	// Places of chunks whose tables were not looked up.
 	Untraced int64 `protobuf:"varint,21,opt,name=untraced,proto3" json:"untraced,omitempty"`
 	// Whether a part of it was done before an interruption.
-	Resumed       bool `protobuf:"varint,22,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	Resumed bool `protobuf:"varint,22,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	// Copy of the repository that was checked; empty for its own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1514,6 +1516,13 @@ func (x *Check) GetResumed() bool {
 		return x.Resumed
 	}
 	return false
+}
+
+func (x *Check) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckFinding is one object with which something is wrong.
@@ -2017,6 +2026,206 @@ func (x *DamagedFrame) GetOffset() int64 {
 	return 0
 }
 
+// CopyState is how far a copy of the repository was when it was last compared.
+type CopyState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the copy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Store, without credentials.
+	Location string `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	// When the repository was begun in it, or found in it.
+	Begun *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=begun,proto3" json:"begun,omitempty"`
+	// When it was last compared with the repository's own store, to the end.
+	Compared *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=compared,proto3" json:"compared,omitempty"`
+	// When it last had everything that a comparison had found.
+	Complete *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Objects not copied then.
+	Objects int64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	// Bytes of them.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Time of the oldest of them.
+	Oldest *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Objects that are in the copy alone and that nothing permits to delete.
+	Strays int64 `protobuf:"varint,9,opt,name=strays,proto3" json:"strays,omitempty"`
+	// Objects that could not be copied because they are damaged.
+	LeftOut int64 `protobuf:"varint,10,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// Whether it was told that the copy is late, and not yet that it has caught up.
+	Late bool `protobuf:"varint,11,opt,name=late,proto3" json:"late,omitempty"`
+	// Whether it held objects when this catalog first met it: what is in it alone may have been deleted while nobody looked.
+	Returned      bool `protobuf:"varint,12,opt,name=returned,proto3" json:"returned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyState) Reset() {
+	*x = CopyState{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyState) ProtoMessage() {}
+
+func (x *CopyState) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyState.ProtoReflect.Descriptor instead.
+func (*CopyState) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CopyState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CopyState) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CopyState) GetBegun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+func (x *CopyState) GetCompared() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Compared
+	}
+	return nil
+}
+
+func (x *CopyState) GetComplete() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Complete
+	}
+	return nil
+}
+
+func (x *CopyState) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *CopyState) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CopyState) GetOldest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *CopyState) GetStrays() int64 {
+	if x != nil {
+		return x.Strays
+	}
+	return 0
+}
+
+func (x *CopyState) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+func (x *CopyState) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
+
+func (x *CopyState) GetReturned() bool {
+	if x != nil {
+		return x.Returned
+	}
+	return false
+}
+
+// Permit says that an object was deleted from the store on purpose, so that copies may follow.
+type Permit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Key of the object, or a prefix that ends in "/" and stands for everything under it.
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// When it was permitted.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Permit) Reset() {
+	*x = Permit{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Permit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Permit) ProtoMessage() {}
+
+func (x *Permit) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Permit.ProtoReflect.Descriptor instead.
+func (*Permit) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Permit) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Permit) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
@@ -2126,7 +2335,7 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\bShipment\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12 \n" +
 	"\vsynchronous\x18\x02 \x01(\bR\vsynchronous\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload\"\xdd\x05\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"\xf1\x05\n" +
 	"\x05Check\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .tuskvault.catalog.v1.CheckStateR\x05state\x12\x0e\n" +
@@ -2154,7 +2363,8 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"hurt_total\x18\x13 \x01(\x03R\thurtTotal\x126\n" +
 	"\x04hurt\x18\x14 \x03(\v2\".tuskvault.catalog.v1.HurtSnapshotR\x04hurt\x12\x1a\n" +
 	"\buntraced\x18\x15 \x01(\x03R\buntraced\x12\x18\n" +
-	"\aresumed\x18\x16 \x01(\bR\aresumed\"\xec\x01\n" +
+	"\aresumed\x18\x16 \x01(\bR\aresumed\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"\xec\x01\n" +
 	"\fCheckFinding\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x16\n" +
@@ -2191,7 +2401,24 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x05found\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05found\":\n" +
 	"\fDamagedFrame\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset*m\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\xa4\x03\n" +
+	"\tCopyState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x120\n" +
+	"\x05begun\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05begun\x126\n" +
+	"\bcompared\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bcompared\x126\n" +
+	"\bcomplete\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bcomplete\x12\x18\n" +
+	"\aobjects\x18\x06 \x01(\x03R\aobjects\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x122\n" +
+	"\x06oldest\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12\x16\n" +
+	"\x06strays\x18\t \x01(\x03R\x06strays\x12\x19\n" +
+	"\bleft_out\x18\n" +
+	" \x01(\x03R\aleftOut\x12\x12\n" +
+	"\x04late\x18\v \x01(\bR\x04late\x12\x1a\n" +
+	"\breturned\x18\f \x01(\bR\breturned\"R\n" +
+	"\x06Permit\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since*m\n" +
 	"\tPackState\x12\x1a\n" +
 	"\x16PACK_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11PACK_STATE_INTENT\x10\x01\x12\x15\n" +
@@ -2220,7 +2447,7 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
@@ -2242,46 +2469,53 @@ var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(*Scrub)(nil),                 // 17: tuskvault.catalog.v1.Scrub
 	(*DamagedPack)(nil),           // 18: tuskvault.catalog.v1.DamagedPack
 	(*DamagedFrame)(nil),          // 19: tuskvault.catalog.v1.DamagedFrame
-	(*Witness)(nil),               // 20: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 22: tuskvault.catalog.v1.Fence
+	(*CopyState)(nil),             // 20: tuskvault.catalog.v1.CopyState
+	(*Permit)(nil),                // 21: tuskvault.catalog.v1.Permit
+	(*Witness)(nil),               // 22: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 24: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	20, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	21, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	20, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	21, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	21, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
-	21, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
-	21, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	20, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	21, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	22, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	21, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	21, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
-	22, // 12: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	22, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	23, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	22, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	23, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	23, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	23, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	23, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	22, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	23, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	24, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	23, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	23, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	24, // 12: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
 	0,  // 13: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	21, // 14: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	21, // 15: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	21, // 16: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	23, // 14: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	23, // 15: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	23, // 16: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
 	9,  // 17: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
 	10, // 18: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
 	1,  // 19: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	21, // 20: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	21, // 21: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	23, // 20: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	23, // 21: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
 	14, // 22: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
 	16, // 23: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
 	15, // 24: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	21, // 25: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	21, // 26: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	21, // 27: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	23, // 25: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	23, // 26: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	23, // 27: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
 	19, // 28: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	21, // 29: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	23, // 29: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	23, // 30: tuskvault.catalog.v1.CopyState.begun:type_name -> google.protobuf.Timestamp
+	23, // 31: tuskvault.catalog.v1.CopyState.compared:type_name -> google.protobuf.Timestamp
+	23, // 32: tuskvault.catalog.v1.CopyState.complete:type_name -> google.protobuf.Timestamp
+	23, // 33: tuskvault.catalog.v1.CopyState.oldest:type_name -> google.protobuf.Timestamp
+	23, // 34: tuskvault.catalog.v1.Permit.since:type_name -> google.protobuf.Timestamp
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -2297,7 +2531,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
