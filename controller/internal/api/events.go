@@ -223,6 +223,14 @@ func toEventKind(k event.Kind) tuskvaultv1.EventKind {
 		return tuskvaultv1.EventKind_EVENT_KIND_AGENT_OFFLINE
 	case event.AgentRevoked:
 		return tuskvaultv1.EventKind_EVENT_KIND_AGENT_REVOKED
+	case event.CopyLate:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_LATE
+	case event.CopyCaughtUp:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_CAUGHT_UP
+	case event.CopyAlarm:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_ALARM
+	case event.ObjectHealed:
+		return tuskvaultv1.EventKind_EVENT_KIND_OBJECT_HEALED
 	}
 	return tuskvaultv1.EventKind_EVENT_KIND_UNSPECIFIED
 }

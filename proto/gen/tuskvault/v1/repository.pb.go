@@ -9,6 +9,7 @@ package tuskvaultv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -87,6 +88,71 @@ func (CheckState) EnumDescriptor() ([]byte, []int) {
 	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{0}
 }
 
+// CopyState is how a copy of the repository stands.
+type CopyState int32
+
+const (
+	// Never sent; refused by readers.
+	CopyState_COPY_STATE_UNSPECIFIED CopyState = 0
+	// It was not compared yet since the controller started.
+	CopyState_COPY_STATE_STARTING CopyState = 1
+	// It has everything that the last comparison found.
+	CopyState_COPY_STATE_COMPLETE CopyState = 2
+	// Objects are being copied, or wait for it.
+	CopyState_COPY_STATE_COPYING CopyState = 3
+	// The last attempt failed; it is tried again.
+	CopyState_COPY_STATE_FAILING CopyState = 4
+	// It is not touched before a person has looked.
+	CopyState_COPY_STATE_REFUSED CopyState = 5
+)
+
+// Enum value maps for CopyState.
+var (
+	CopyState_name = map[int32]string{
+		0: "COPY_STATE_UNSPECIFIED",
+		1: "COPY_STATE_STARTING",
+		2: "COPY_STATE_COMPLETE",
+		3: "COPY_STATE_COPYING",
+		4: "COPY_STATE_FAILING",
+		5: "COPY_STATE_REFUSED",
+	}
+	CopyState_value = map[string]int32{
+		"COPY_STATE_UNSPECIFIED": 0,
+		"COPY_STATE_STARTING":    1,
+		"COPY_STATE_COMPLETE":    2,
+		"COPY_STATE_COPYING":     3,
+		"COPY_STATE_FAILING":     4,
+		"COPY_STATE_REFUSED":     5,
+	}
+)
+
+func (x CopyState) Enum() *CopyState {
+	p := new(CopyState)
+	*p = x
+	return p
+}
+
+func (x CopyState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CopyState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_v1_repository_proto_enumTypes[1].Descriptor()
+}
+
+func (CopyState) Type() protoreflect.EnumType {
+	return &file_tuskvault_v1_repository_proto_enumTypes[1]
+}
+
+func (x CopyState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CopyState.Descriptor instead.
+func (CopyState) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
 // Check is one check of the repository.
 type Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -131,7 +197,9 @@ type Check struct {
 	// Whether a part was done before an interruption.
 	Resumed bool `protobuf:"varint,20,opt,name=resumed,proto3" json:"resumed,omitempty"`
 	// How far it is, while it runs.
-	Progress      *CheckProgress `protobuf:"bytes,21,opt,name=progress,proto3" json:"progress,omitempty"`
+	Progress *CheckProgress `protobuf:"bytes,21,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Copy of the repository that is checked; empty for the repository's own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +379,13 @@ func (x *Check) GetProgress() *CheckProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *Check) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckProgress is how far a check is.
@@ -683,8 +758,10 @@ type CheckRepositoryRequest struct {
 	Resume bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Greatest number of bytes read from the store in a second; 0 means no bound.
 	BytesPerSecond int64 `protobuf:"varint,6,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Name of the copy to check; empty for the repository's own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckRepositoryRequest) Reset() {
@@ -757,6 +834,13 @@ func (x *CheckRepositoryRequest) GetBytesPerSecond() int64 {
 		return x.BytesPerSecond
 	}
 	return 0
+}
+
+func (x *CheckRepositoryRequest) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckRepositoryResponse is the check that runs.
@@ -1336,7 +1420,9 @@ type GetRepositoryStatsResponse struct {
 	// By kind of object.
 	Objects []*ObjectStats `protobuf:"bytes,7,rep,name=objects,proto3" json:"objects,omitempty"`
 	// By domain.
-	Domains       []*DomainStats `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
+	Domains []*DomainStats `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
+	// Copies, as far as they are; what is in them is not counted above.
+	Copies        []*CopyStatus `protobuf:"bytes,55,rep,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,11 +1513,190 @@ func (x *GetRepositoryStatsResponse) GetDomains() []*DomainStats {
 	return nil
 }
 
+func (x *GetRepositoryStatsResponse) GetCopies() []*CopyStatus {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+// CopyStatus is how far a copy of the repository is.
+type CopyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the controller's configuration.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Store, without credentials.
+	Store string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	// How it stands.
+	State CopyState `protobuf:"varint,3,opt,name=state,proto3,enum=tuskvault.v1.CopyState" json:"state,omitempty"`
+	// Objects not copied yet, as the last comparison found less what was copied since.
+	ObjectsWaiting int64 `protobuf:"varint,4,opt,name=objects_waiting,json=objectsWaiting,proto3" json:"objects_waiting,omitempty"`
+	// Bytes of them.
+	BytesWaiting int64 `protobuf:"varint,5,opt,name=bytes_waiting,json=bytesWaiting,proto3" json:"bytes_waiting,omitempty"`
+	// Age of the oldest of them, or of the last time it had everything when it cannot be reached.
+	Lag *durationpb.Duration `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Lag from which on it is late.
+	MaxLag *durationpb.Duration `protobuf:"bytes,7,opt,name=max_lag,json=maxLag,proto3" json:"max_lag,omitempty"`
+	// When both stores were last compared to the end.
+	CompareTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=compare_time,json=compareTime,proto3" json:"compare_time,omitempty"`
+	// When the copy last had everything.
+	CompleteTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=complete_time,json=completeTime,proto3" json:"complete_time,omitempty"`
+	// Objects that are in the copy alone and that nothing permits to delete there.
+	Strays int64 `protobuf:"varint,10,opt,name=strays,proto3" json:"strays,omitempty"`
+	// Objects that could not be copied because they are damaged.
+	LeftOut int64 `protobuf:"varint,11,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// What is wrong; empty when nothing is.
+	Problem string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Whether it is late.
+	Late bool `protobuf:"varint,13,opt,name=late,proto3" json:"late,omitempty"`
+	// Reads that restores and exports did from it since the controller started, because the repository's own store did not give what they needed.
+	Reads int64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
+	// Objects healed by it, or in it, since the controller started.
+	Healed        int64 `protobuf:"varint,15,opt,name=healed,proto3" json:"healed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyStatus) Reset() {
+	*x = CopyStatus{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyStatus) ProtoMessage() {}
+
+func (x *CopyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyStatus.ProtoReflect.Descriptor instead.
+func (*CopyStatus) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CopyStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetState() CopyState {
+	if x != nil {
+		return x.State
+	}
+	return CopyState_COPY_STATE_UNSPECIFIED
+}
+
+func (x *CopyStatus) GetObjectsWaiting() int64 {
+	if x != nil {
+		return x.ObjectsWaiting
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetBytesWaiting() int64 {
+	if x != nil {
+		return x.BytesWaiting
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetMaxLag() *durationpb.Duration {
+	if x != nil {
+		return x.MaxLag
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetCompareTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompareTime
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteTime
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetStrays() int64 {
+	if x != nil {
+		return x.Strays
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
+
+func (x *CopyStatus) GetReads() int64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetHealed() int64 {
+	if x != nil {
+		return x.Healed
+	}
+	return 0
+}
+
 var File_tuskvault_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtuskvault/v1/repository.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xd6\x05\n" +
+	"\x1dtuskvault/v1/repository.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xea\x05\n" +
 	"\x05Check\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.tuskvault.v1.CheckStateR\x05state\x12\x1d\n" +
@@ -1459,7 +1724,8 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x0esnapshots_hurt\x18\x12 \x01(\x03R\rsnapshotsHurt\x12\x1a\n" +
 	"\buntraced\x18\x13 \x01(\x03R\buntraced\x12\x18\n" +
 	"\aresumed\x18\x14 \x01(\bR\aresumed\x127\n" +
-	"\bprogress\x18\x15 \x01(\v2\x1b.tuskvault.v1.CheckProgressR\bprogress\"\x84\x02\n" +
+	"\bprogress\x18\x15 \x01(\v2\x1b.tuskvault.v1.CheckProgressR\bprogress\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"\x84\x02\n" +
 	"\rCheckProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12!\n" +
 	"\fdomains_done\x18\x02 \x01(\x05R\vdomainsDone\x12\x18\n" +
@@ -1490,7 +1756,7 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"snapshotId\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x14\n" +
 	"\x05whole\x18\x03 \x01(\bR\x05whole\x12\x18\n" +
-	"\aobjects\x18\x04 \x01(\x03R\aobjects\"\xd7\x01\n" +
+	"\aobjects\x18\x04 \x01(\x03R\aobjects\"\xeb\x01\n" +
 	"\x16CheckRepositoryRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1b\n" +
@@ -1498,7 +1764,8 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11sample_millionths\x18\x03 \x01(\x05R\x10sampleMillionths\x12\x12\n" +
 	"\x04seed\x18\x04 \x01(\x04R\x04seed\x12\x16\n" +
 	"\x06resume\x18\x05 \x01(\bR\x06resume\x12(\n" +
-	"\x10bytes_per_second\x18\x06 \x01(\x03R\x0ebytesPerSecond\"D\n" +
+	"\x10bytes_per_second\x18\x06 \x01(\x03R\x0ebytesPerSecond\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"D\n" +
 	"\x17CheckRepositoryResponse\x12)\n" +
 	"\x05check\x18\x01 \x01(\v2\x13.tuskvault.v1.CheckR\x05check\"\x13\n" +
 	"\x11WatchCheckRequest\"?\n" +
@@ -1532,7 +1799,7 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"plainBytes\x12!\n" +
 	"\fdedup_factor\x18\t \x01(\x01R\vdedupFactor\x12\x1c\n" +
 	"\treduction\x18\n" +
-	" \x01(\x01R\treduction\"\xbb\x02\n" +
+	" \x01(\x01R\treduction\"\xed\x02\n" +
 	"\x1aGetRepositoryStatsResponse\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x14\n" +
 	"\x05packs\x18\x02 \x01(\x03R\x05packs\x12!\n" +
@@ -1543,7 +1810,26 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x123\n" +
 	"\aobjects\x18\a \x03(\v2\x19.tuskvault.v1.ObjectStatsR\aobjects\x123\n" +
-	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains*\xa4\x01\n" +
+	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\x120\n" +
+	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\xa3\x04\n" +
+	"\n" +
+	"CopyStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12-\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x17.tuskvault.v1.CopyStateR\x05state\x12'\n" +
+	"\x0fobjects_waiting\x18\x04 \x01(\x03R\x0eobjectsWaiting\x12#\n" +
+	"\rbytes_waiting\x18\x05 \x01(\x03R\fbytesWaiting\x12+\n" +
+	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x122\n" +
+	"\amax_lag\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06maxLag\x12=\n" +
+	"\fcompare_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vcompareTime\x12?\n" +
+	"\rcomplete_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12\x16\n" +
+	"\x06strays\x18\n" +
+	" \x01(\x03R\x06strays\x12\x19\n" +
+	"\bleft_out\x18\v \x01(\x03R\aleftOut\x12\x18\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\x12\x12\n" +
+	"\x04late\x18\r \x01(\bR\x04late\x12\x14\n" +
+	"\x05reads\x18\x0e \x01(\x03R\x05reads\x12\x16\n" +
+	"\x06healed\x18\x0f \x01(\x03R\x06healed*\xa4\x01\n" +
 	"\n" +
 	"CheckState\x12\x1b\n" +
 	"\x17CHECK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -1551,7 +1837,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11CHECK_STATE_CLEAN\x10\x02\x12\x17\n" +
 	"\x13CHECK_STATE_DAMAGED\x10\x03\x12\x16\n" +
 	"\x12CHECK_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14CHECK_STATE_CANCELED\x10\x052\xce\x03\n" +
+	"\x14CHECK_STATE_CANCELED\x10\x05*\xa1\x01\n" +
+	"\tCopyState\x12\x1a\n" +
+	"\x16COPY_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13COPY_STATE_STARTING\x10\x01\x12\x17\n" +
+	"\x13COPY_STATE_COMPLETE\x10\x02\x12\x16\n" +
+	"\x12COPY_STATE_COPYING\x10\x03\x12\x16\n" +
+	"\x12COPY_STATE_FAILING\x10\x04\x12\x16\n" +
+	"\x12COPY_STATE_REFUSED\x10\x052\xce\x03\n" +
 	"\x11RepositoryService\x12^\n" +
 	"\x0fCheckRepository\x12$.tuskvault.v1.CheckRepositoryRequest\x1a%.tuskvault.v1.CheckRepositoryResponse\x12Q\n" +
 	"\n" +
@@ -1573,62 +1866,71 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_repository_proto_rawDescData
 }
 
-var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
-	(*Check)(nil),                      // 1: tuskvault.v1.Check
-	(*CheckProgress)(nil),              // 2: tuskvault.v1.CheckProgress
-	(*CheckFinding)(nil),               // 3: tuskvault.v1.CheckFinding
-	(*CheckEffect)(nil),                // 4: tuskvault.v1.CheckEffect
-	(*HurtSnapshot)(nil),               // 5: tuskvault.v1.HurtSnapshot
-	(*CheckRepositoryRequest)(nil),     // 6: tuskvault.v1.CheckRepositoryRequest
-	(*CheckRepositoryResponse)(nil),    // 7: tuskvault.v1.CheckRepositoryResponse
-	(*WatchCheckRequest)(nil),          // 8: tuskvault.v1.WatchCheckRequest
-	(*WatchCheckResponse)(nil),         // 9: tuskvault.v1.WatchCheckResponse
-	(*GetCheckRequest)(nil),            // 10: tuskvault.v1.GetCheckRequest
-	(*GetCheckResponse)(nil),           // 11: tuskvault.v1.GetCheckResponse
-	(*CancelCheckRequest)(nil),         // 12: tuskvault.v1.CancelCheckRequest
-	(*CancelCheckResponse)(nil),        // 13: tuskvault.v1.CancelCheckResponse
-	(*GetRepositoryStatsRequest)(nil),  // 14: tuskvault.v1.GetRepositoryStatsRequest
-	(*ObjectStats)(nil),                // 15: tuskvault.v1.ObjectStats
-	(*DomainStats)(nil),                // 16: tuskvault.v1.DomainStats
-	(*GetRepositoryStatsResponse)(nil), // 17: tuskvault.v1.GetRepositoryStatsResponse
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 19: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 20: tuskvault.v1.PageResponse
+	(CopyState)(0),                     // 1: tuskvault.v1.CopyState
+	(*Check)(nil),                      // 2: tuskvault.v1.Check
+	(*CheckProgress)(nil),              // 3: tuskvault.v1.CheckProgress
+	(*CheckFinding)(nil),               // 4: tuskvault.v1.CheckFinding
+	(*CheckEffect)(nil),                // 5: tuskvault.v1.CheckEffect
+	(*HurtSnapshot)(nil),               // 6: tuskvault.v1.HurtSnapshot
+	(*CheckRepositoryRequest)(nil),     // 7: tuskvault.v1.CheckRepositoryRequest
+	(*CheckRepositoryResponse)(nil),    // 8: tuskvault.v1.CheckRepositoryResponse
+	(*WatchCheckRequest)(nil),          // 9: tuskvault.v1.WatchCheckRequest
+	(*WatchCheckResponse)(nil),         // 10: tuskvault.v1.WatchCheckResponse
+	(*GetCheckRequest)(nil),            // 11: tuskvault.v1.GetCheckRequest
+	(*GetCheckResponse)(nil),           // 12: tuskvault.v1.GetCheckResponse
+	(*CancelCheckRequest)(nil),         // 13: tuskvault.v1.CancelCheckRequest
+	(*CancelCheckResponse)(nil),        // 14: tuskvault.v1.CancelCheckResponse
+	(*GetRepositoryStatsRequest)(nil),  // 15: tuskvault.v1.GetRepositoryStatsRequest
+	(*ObjectStats)(nil),                // 16: tuskvault.v1.ObjectStats
+	(*DomainStats)(nil),                // 17: tuskvault.v1.DomainStats
+	(*GetRepositoryStatsResponse)(nil), // 18: tuskvault.v1.GetRepositoryStatsResponse
+	(*CopyStatus)(nil),                 // 19: tuskvault.v1.CopyStatus
+	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 21: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 22: tuskvault.v1.PageResponse
+	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	18, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	18, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
-	4,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
-	1,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
-	1,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	19, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
-	1,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
-	3,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
-	5,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	20, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
-	1,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
-	15, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
-	16, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
-	6,  // 15: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	8,  // 16: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	10, // 17: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	12, // 18: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	14, // 19: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	7,  // 20: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	9,  // 21: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	11, // 22: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	13, // 23: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	17, // 24: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	20, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	20, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
+	5,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
+	2,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
+	2,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
+	21, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	2,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
+	4,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
+	6,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
+	22, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	2,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
+	16, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
+	17, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
+	19, // 15: tuskvault.v1.GetRepositoryStatsResponse.copies:type_name -> tuskvault.v1.CopyStatus
+	1,  // 16: tuskvault.v1.CopyStatus.state:type_name -> tuskvault.v1.CopyState
+	23, // 17: tuskvault.v1.CopyStatus.lag:type_name -> google.protobuf.Duration
+	23, // 18: tuskvault.v1.CopyStatus.max_lag:type_name -> google.protobuf.Duration
+	20, // 19: tuskvault.v1.CopyStatus.compare_time:type_name -> google.protobuf.Timestamp
+	20, // 20: tuskvault.v1.CopyStatus.complete_time:type_name -> google.protobuf.Timestamp
+	7,  // 21: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	9,  // 22: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	11, // 23: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	13, // 24: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	15, // 25: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	8,  // 26: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	10, // 27: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	12, // 28: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	14, // 29: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	18, // 30: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -1642,8 +1944,8 @@ func file_tuskvault_v1_repository_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   17,
+			NumEnums:      2,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,8 +99,10 @@ type GetStatusResponse struct {
 	Notices []*StatusNotice `protobuf:"bytes,17,rep,name=notices,proto3" json:"notices,omitempty"`
 	// How sound the repository was found to be.
 	RepositoryHealth *RepositoryHealth `protobuf:"bytes,30,opt,name=repository_health,json=repositoryHealth,proto3" json:"repository_health,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Copies of the repository in other stores.
+	Copies        []*CopyStatus `protobuf:"bytes,55,rep,name=copies,proto3" json:"copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -259,6 +261,13 @@ func (x *GetStatusResponse) GetRepositoryHealth() *RepositoryHealth {
 	return nil
 }
 
+func (x *GetStatusResponse) GetCopies() []*CopyStatus {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
 // RepositoryHealth says when the repository was last looked at, and what is known to be wrong.
 type RepositoryHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -279,7 +288,9 @@ type RepositoryHealth struct {
 	// Bytes read in it.
 	ScrubBytes int64 `protobuf:"varint,8,opt,name=scrub_bytes,json=scrubBytes,proto3" json:"scrub_bytes,omitempty"`
 	// Packs of which something must not be relied on, until the next backup of the same rows.
-	DamagedPacks  int64 `protobuf:"varint,9,opt,name=damaged_packs,json=damagedPacks,proto3" json:"damaged_packs,omitempty"`
+	DamagedPacks int64 `protobuf:"varint,9,opt,name=damaged_packs,json=damagedPacks,proto3" json:"damaged_packs,omitempty"`
+	// Copy of the repository that the last check was of; empty for the repository's own store.
+	CheckCopy     string `protobuf:"bytes,55,opt,name=check_copy,json=checkCopy,proto3" json:"check_copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +386,13 @@ func (x *RepositoryHealth) GetDamagedPacks() int64 {
 		return x.DamagedPacks
 	}
 	return 0
+}
+
+func (x *RepositoryHealth) GetCheckCopy() string {
+	if x != nil {
+		return x.CheckCopy
+	}
+	return ""
 }
 
 // StatusNotice is one thing that needs a person.
@@ -546,8 +564,8 @@ var File_tuskvault_v1_status_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x82\x06\n" +
+	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x1dtuskvault/v1/repository.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\xb4\x06\n" +
 	"\x11GetStatusResponse\x12-\n" +
 	"\x05build\x18\x01 \x01(\v2\x17.tuskvault.v1.BuildInfoR\x05build\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -570,7 +588,8 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\x14jobs_failed_recently\x18\x0f \x01(\x05R\x12jobsFailedRecently\x12G\n" +
 	"\x12catalog_export_lag\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10catalogExportLag\x124\n" +
 	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\x12K\n" +
-	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\"\xb7\x03\n" +
+	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\x120\n" +
+	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\xd6\x03\n" +
 	"\x10RepositoryHealth\x12\x1f\n" +
 	"\vcheck_state\x18\x01 \x01(\tR\n" +
 	"checkState\x129\n" +
@@ -584,7 +603,9 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"scrubPacks\x12\x1f\n" +
 	"\vscrub_bytes\x18\b \x01(\x03R\n" +
 	"scrubBytes\x12#\n" +
-	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\"p\n" +
+	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\x12\x1d\n" +
+	"\n" +
+	"check_copy\x187 \x01(\tR\tcheckCopy\"p\n" +
 	"\fStatusNotice\x122\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x16.tuskvault.v1.SeverityR\bseverity\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -622,7 +643,8 @@ var file_tuskvault_v1_status_proto_goTypes = []any{
 	(*BuildInfo)(nil),             // 6: tuskvault.v1.BuildInfo
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(Severity)(0),                 // 9: tuskvault.v1.Severity
+	(*CopyStatus)(nil),            // 9: tuskvault.v1.CopyStatus
+	(Severity)(0),                 // 10: tuskvault.v1.Severity
 }
 var file_tuskvault_v1_status_proto_depIdxs = []int32{
 	6,  // 0: tuskvault.v1.GetStatusResponse.build:type_name -> tuskvault.v1.BuildInfo
@@ -630,20 +652,21 @@ var file_tuskvault_v1_status_proto_depIdxs = []int32{
 	8,  // 2: tuskvault.v1.GetStatusResponse.catalog_export_lag:type_name -> google.protobuf.Duration
 	3,  // 3: tuskvault.v1.GetStatusResponse.notices:type_name -> tuskvault.v1.StatusNotice
 	2,  // 4: tuskvault.v1.GetStatusResponse.repository_health:type_name -> tuskvault.v1.RepositoryHealth
-	7,  // 5: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
-	7,  // 9: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 10: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
-	4,  // 11: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
-	1,  // 12: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
-	5,  // 13: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 5: tuskvault.v1.GetStatusResponse.copies:type_name -> tuskvault.v1.CopyStatus
+	7,  // 6: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
+	10, // 9: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
+	7,  // 10: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
+	4,  // 12: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
+	1,  // 13: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
+	5,  // 14: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_status_proto_init() }
@@ -652,6 +675,7 @@ func file_tuskvault_v1_status_proto_init() {
 		return
 	}
 	file_tuskvault_v1_common_proto_init()
+	file_tuskvault_v1_repository_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
