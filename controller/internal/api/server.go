@@ -99,6 +99,8 @@ type Deps struct {
 	// Checks runs checks of the repository, Measure counts what is in its store.
 	Checks  Checks
 	Measure func(ctx context.Context) (*check.Measured, error)
+	// Copies are other stores with the same repository; nil without.
+	Copies Copies
 	// Level changes the level of the controller's log.
 	Level Leveler
 	Facts Facts

@@ -56,6 +56,7 @@ type census struct {
 	failed           []catalog.Job // of the last day, newest first
 	health           *tuskvaultv1.RepositoryHealth
 	pauses           []catalog.Pause
+	copies           []*tuskvaultv1.CopyStatus
 }
 
 // GetStatus gives the fleet on one screen.
@@ -89,6 +90,8 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	n.health = out.GetRepositoryHealth()
+	out.Copies = s.deps.copyStatus()
+	n.copies = out.GetCopies()
 	out.Notices = s.notices(ctx, &n, lag)
 	return out, nil
 }
@@ -181,11 +184,12 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		add(failure, "tuskctl repo check --last, or tuskctl repo check --read-data for the tables concerned; the next backup of the same rows mends what it can",
 			"%s known to be damaged in the store", plural(int(h.GetDamagedPacks()), "pack is", "packs are"))
 	} else if h.GetCheckState() == catalog.CheckDamaged.String() {
-		add(failure, "tuskctl repo check --last", "the last check of the repository found damage in %s; %s hurt",
+		add(failure, "tuskctl repo check --last", "the last check of %s found damage in %s; %s hurt", checkedStore(h),
 			plural(int(h.GetDamagedObjects()), "object", "objects"), plural(int(h.GetSnapshotsHurt()), "snapshot is", "snapshots are"))
 	} else if h.GetCheckState() == catalog.CheckFailed.String() {
-		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of the repository ended without a verdict")
+		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of %s ended without a verdict", checkedStore(h))
 	}
+	copyNotices(n.copies, add)
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))
 	}
@@ -208,6 +212,14 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	}
 	slices.SortStableFunc(out, func(a, b *tuskvaultv1.StatusNotice) int { return int(b.GetSeverity()) - int(a.GetSeverity()) })
 	return out
+}
+
+// checkedStore says what the last check was of.
+func checkedStore(h *tuskvaultv1.RepositoryHealth) string {
+	if h.GetCheckCopy() != "" {
+		return "copy " + h.GetCheckCopy()
+	}
+	return "the repository"
 }
 
 // named gives a few names and counts the rest.
