@@ -194,7 +194,8 @@ func TestAControllerKilledWhileItCopiesGoesOn(t *testing.T) {
 		rounds = 40
 	}
 	second := t.TempDir()
-	d := withCopies(t, "copies:\n  - name: slow\n    store: file://"+second+"\n    bytes_per_second: 1MiB\n")
+	absent := filepath.Join(t.TempDir(), "not-mounted") // which disturbs nobody
+	d := withCopies(t, "copies:\n  - name: slow\n    store: file://"+second+"\n    bytes_per_second: 1MiB\n  - name: absent\n    store: file://"+absent+"\n")
 	jobs := 0
 	for round := range rounds {
 		must(t, dataset.Change(t.Context(), d.pg.URL("shop"), 0.05))
@@ -213,6 +214,9 @@ func TestAControllerKilledWhileItCopiesGoesOn(t *testing.T) {
 		d.returns()
 	}
 	d.copied("slow", second)
+	if out := ok(t, d.System, "status"); !strings.Contains(out, "absent: failing") || len(files(t, absent)) != 0 {
+		t.Errorf("status with a copy that is not there:\n%s", out)
+	}
 	for _, args := range [][]string{{"snapshots", "-o", "name"}, {"check", "--read-data"}} {
 		r := d.Ctl(t.Context(), append([]string{"offline", "--store", "file://" + second, "--unlock", "file:" + d.key}, args...)...)
 		must(t, r.Err())
