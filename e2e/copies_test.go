@@ -191,7 +191,7 @@ func TestAControllerKilledWhileItCopiesGoesOn(t *testing.T) {
 	random := seeded(t)
 	rounds := 2
 	if os.Getenv("TUSKVAULT_LONG") != "" {
-		rounds = 40
+		rounds = 20
 	}
 	second := t.TempDir()
 	absent := filepath.Join(t.TempDir(), "not-mounted") // which disturbs nobody
