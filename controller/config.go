@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"time"
 
+	"github.com/tuskvault/tuskvault/controller/internal/copies"
 	"github.com/tuskvault/tuskvault/internal/blob/place"
 	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -44,6 +46,8 @@ type Config struct {
 	Jobs JobsConfig `koanf:"jobs"`
 	// Scrub says how the store is read in the background.
 	Scrub ScrubConfig `koanf:"scrub"`
+	// Copies are other stores that are kept in step with Store; at most four.
+	Copies []CopyConfig `koanf:"copies"`
 	// Prune says how what no snapshot needs is deleted.
 	Prune PruneConfig `koanf:"prune"`
 	// Delete says when what was forgotten goes.
@@ -74,6 +78,24 @@ const (
 	minDeleteDelay = time.Hour
 	maxDeleteDelay = 366 * 24 * time.Hour
 )
+
+// CopyConfig is another store with the same repository in it.
+type CopyConfig struct {
+	// Name for people: lower-case letters, digits and hyphens.
+	Name string `koanf:"name"`
+	// Store is its URL; a folder must exist, so that a disk that is not mounted is not filled.
+	Store string `koanf:"store"`
+	// BytesPerSecond bounds what is read to be copied; 0 means no bound.
+	BytesPerSecond config.Size `koanf:"bytes_per_second"`
+	// MaxLag is the age of what the copy lacks from which on it is late; 24h when it is not given.
+	MaxLag time.Duration `koanf:"max_lag"`
+}
+
+// defaultMaxLag is the lag from which on a copy is late.
+const defaultMaxLag = 24 * time.Hour
+
+// copyName is what a copy can be called.
+var copyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
 // ScrubConfig says how the store is read in the background.
 type ScrubConfig struct {
@@ -155,8 +177,25 @@ func (c *Config) Validate() error {
 	bad(c.Prune.Interval == 0 || c.Prune.Interval >= time.Minute, "prune.interval: %s is neither 0 nor at least 1m", c.Prune.Interval)
 	bad(c.Prune.Ballast >= 0 && c.Prune.Ballast <= 1<<40, "prune.ballast: %d is not within 0 and 1TiB", c.Prune.Ballast)
 	bad(c.Delete.Delay >= minDeleteDelay && c.Delete.Delay <= maxDeleteDelay, "delete.delay: %s is not within %s and %s", c.Delete.Delay, minDeleteDelay, maxDeleteDelay)
+	c.validateCopies(bad)
 	bad(c.Grace >= 0, "grace: %s is negative", c.Grace)
 	return errors.Join(all...)
+}
+
+// validateCopies tells what is wrong with copies.
+func (c *Config) validateCopies(bad func(ok bool, format string, args ...any)) {
+	bad(len(c.Copies) <= copies.Max, "copies: %d, there can be %d", len(c.Copies), copies.Max)
+	names, stores := map[string]bool{}, map[string]bool{c.Store: c.Store != ""}
+	for i, o := range c.Copies {
+		bad(copyName.MatchString(o.Name), "copies: entry %d: name %q is not 1 to 32 of a-z, 0-9 and hyphens", i+1, o.Name)
+		bad(!names[o.Name], "copies: name %q is there twice", o.Name)
+		_, err := place.Parse(o.Store)
+		bad(err == nil, "copies: %s: store: %v", o.Name, err)
+		bad(!stores[o.Store], "copies: %s: its store is that of another copy or of the repository", o.Name)
+		bad(o.BytesPerSecond >= 0, "copies: %s: bytes_per_second: %d is negative", o.Name, o.BytesPerSecond)
+		bad(o.MaxLag >= 0, "copies: %s: max_lag: %s is negative", o.Name, o.MaxLag)
+		names[o.Name], stores[o.Store] = true, true
+	}
 }
 
 // The files of a state folder.
@@ -167,6 +206,7 @@ func (c *Config) contextFile() string { return filepath.Join(c.StateDir, "admin-
 func (c *Config) spoolFolder() string { return filepath.Join(c.StateDir, "spool") }
 func (c *Config) checkFolder() string { return filepath.Join(c.StateDir, "check") }
 func (c *Config) pruneFolder() string { return filepath.Join(c.StateDir, "prune") }
+func (c *Config) copyFolder() string  { return filepath.Join(c.StateDir, "copy") }
 func (c *Config) indexFolder() string { return filepath.Join(c.StateDir, "index") }
 
 // DecisionsFile is the file of a state folder in which init notes what run must know.

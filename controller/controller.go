@@ -16,6 +16,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/clock"
+	"github.com/tuskvault/tuskvault/controller/internal/copies"
 	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
 	"github.com/tuskvault/tuskvault/controller/internal/erase"
@@ -129,6 +130,7 @@ type wired struct {
 	clock      *clock.Guard
 	users      *forget.Users
 	purger     *forget.Purger
+	copies     *copies.Service
 	server     *grpc.Server
 }
 
@@ -162,9 +164,9 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		fleet.Options{Build: build(), Epoch: w.meta.Epoch, Heartbeat: jobs.HeartbeatInterval, Lease: jobs.Lease})
 	w.manager.Attach(w.hub)
 	w.manager.Announce(w.events)
-	words := journal{jobs: w.manager, catalog: cat}
+	words := journal{jobs: w.manager, catalog: cat, stored: func() { w.copies.Wake() }}
 	w.ingest, err = ingest.New(ingest.Options{Repository: r, Epoch: w.meta.Epoch, Attempts: words, Journal: words,
-		SpoolDir: c.config.spoolFolder(), IndexDir: c.config.indexFolder(), Logger: c.log})
+		SpoolDir: c.config.spoolFolder(), IndexDir: c.config.indexFolder(), Logger: c.log, Copies: w.elsewhere(cat)})
 	if err != nil {
 		return nil, err
 	}
@@ -192,9 +194,11 @@ func (w *wired) watchOver(cat *catalog.Catalog) error {
 	}
 	log := w.controller.log
 	w.marks = scrub.NewMarks(cat, w.ingest, w.events, log)
+	w.copies = copies.New(copies.Deps{Repository: w.repository, Epoch: w.meta.Epoch, Unlockers: []seal.Unlocker{u}, Catalog: cat, Trail: w.trail, Events: w.events,
+		Marks: w.marks, Head: cat.Head, Dir: c.copyFolder(), Log: log}, c.copyOptions()...)
 	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks, Events: w.events,
-		Trail: w.trail, Dir: c.checkFolder(), Log: log})
-	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
+		Trail: w.trail, Dir: c.checkFolder(), Log: log, Copies: w.copies})
+	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, w.copies, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
 	return nil
 }
 
@@ -224,7 +228,7 @@ func (w *wired) serveOn(cat *catalog.Catalog, issuer *pki.Issuer, keys *vault.Va
 	w.ingest.Register(w.server)
 	healthv1.RegisterHealthServer(w.server, health.NewServer())
 	api.Register(w.server, api.Deps{Catalog: cat, Jobs: w.manager, Hub: w.hub, Enroll: enroll.New(cat, issuer, w.trail, c.log), Trail: w.trail,
-		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Distrust: w.distrust, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner,
+		Keys: keys, Keyring: w.keyring, Eraser: w.eraser, Distrust: w.distrust, Manifests: api.NewManifests(w.repository), Plains: plains{w.ingest}, Conns: conns, Events: w.events, Level: c.logging, Log: c.log, Checks: w.checker, Prunes: w.pruner, Copies: w.copies,
 		Deletion: api.Deletion{Delay: c.config.Delete.Delay, ClockDoubt: w.clock.Doubt,
 			CheckClock: func(ctx context.Context) error { return w.clock.Check(ctx, false) }, Deferred: w.purger.Deferred, Users: w.users},
 		Measure: func(ctx context.Context) (*check.Measured, error) {
@@ -264,7 +268,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.copies.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}

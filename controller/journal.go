@@ -16,6 +16,7 @@ import (
 type journal struct {
 	jobs    *job.Manager
 	catalog *catalog.Catalog
+	stored  func() // a snapshot exists
 }
 
 var (
@@ -109,6 +110,7 @@ func (j journal) Committing(ctx context.Context, c ingest.Committing) error {
 
 // Committed journals a snapshot that exists.
 func (j journal) Committed(ctx context.Context, s ingest.Snapshot) error {
+	defer j.stored()
 	return j.jobs.Committed(ctx, snapshotRecord(s))
 }
 

@@ -42,8 +42,10 @@ type Rebuilt struct {
 	Agents, Instances, Jobs int
 	// Operators and Tokens were made void.
 	Operators, Tokens int
-	// Snapshots are in the store, Adopted of them were not in the log.
+	// Snapshots are in the store, Adopted of them were not in the log; Newest is when
+	// the newest was made, zero without any: a store that is a copy may lack later ones.
 	Snapshots, Adopted int
+	Newest             time.Time
 	// Absent snapshots are in the log and not in the store; their records were removed.
 	Absent int
 	// Damaged snapshot objects; at most 100 are named.
@@ -287,7 +289,13 @@ func (b *rebuilding) fill(ctx context.Context, cat *catalog.Catalog, log *repo.L
 func (b *rebuilding) count(ctx context.Context, cat *catalog.Catalog) error {
 	return cat.View(ctx, func(tx *catalog.Tx) error {
 		b.out.Agents, b.out.Instances, b.out.Jobs = tx.Counts()
-		var err error
+		newest, _, err := tx.Snapshots(catalog.Page{Size: 1}, nil)
+		if err != nil {
+			return err
+		}
+		for _, s := range newest {
+			b.out.Newest = s.Committed
+		}
 		if b.out.AuditRecords, err = tx.VerifyAudit(); errors.Is(err, errs.Corrupt) {
 			b.out.AuditFault = err
 			return nil

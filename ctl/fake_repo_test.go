@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -28,7 +29,7 @@ func (f *fake) CheckRepository(_ context.Context, r *tuskvaultv1.CheckRepository
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.check = &tuskvaultv1.Check{Id: r.GetRequestId(), State: tuskvaultv1.CheckState_CHECK_STATE_RUNNING, CreatedBy: "operator/admin", ReadData: r.GetReadData(),
-		SampleMillionths: r.GetSampleMillionths(), Seed: r.GetSeed(), StartTime: timestamppb.New(f.now)}
+		SampleMillionths: r.GetSampleMillionths(), Seed: r.GetSeed(), Copy: r.GetCopy(), StartTime: timestamppb.New(f.now)}
 	return &tuskvaultv1.CheckRepositoryResponse{Check: proto.CloneOf(f.check)}, nil
 }
 
@@ -92,8 +93,17 @@ func (f *fake) CancelCheck(context.Context, *tuskvaultv1.CancelCheckRequest) (*t
 	return &tuskvaultv1.CancelCheckResponse{Check: f.check}, nil
 }
 
+// fakeCopies are a copy that is fine and one that is not.
+func fakeCopies() []*tuskvaultv1.CopyStatus {
+	return []*tuskvaultv1.CopyStatus{
+		{Name: "near", Store: "/mnt/near", State: tuskvaultv1.CopyState_COPY_STATE_COMPLETE, Reads: 3, Healed: 1},
+		{Name: "far", Store: "s3://b/far", State: tuskvaultv1.CopyState_COPY_STATE_FAILING, ObjectsWaiting: 1200, BytesWaiting: 3 << 30, Lag: durationpb.New(26 * time.Hour),
+			MaxLag: durationpb.New(24 * time.Hour), Late: true, Strays: 2, LeftOut: 1, Problem: "no space left"},
+	}
+}
+
 func (f *fake) GetRepositoryStats(context.Context, *tuskvaultv1.GetRepositoryStatsRequest) (*tuskvaultv1.GetRepositoryStatsResponse, error) {
-	return &tuskvaultv1.GetRepositoryStatsResponse{Snapshots: 12, Packs: 40, StoredBytes: 2 << 30, FrameBytes: 1900 << 20, Overhead: 0.0125, PlainBytes: 60 << 30,
+	return &tuskvaultv1.GetRepositoryStatsResponse{Snapshots: 12, Packs: 40, StoredBytes: 2 << 30, FrameBytes: 1900 << 20, Overhead: 0.0125, PlainBytes: 60 << 30, Copies: fakeCopies(),
 		Objects: []*tuskvaultv1.ObjectStats{{Kind: "index", Objects: 12, Bytes: 1 << 20}, {Kind: "packs", Objects: 40, Bytes: 2 << 30}},
 		Domains: []*tuskvaultv1.DomainStats{{Id: "e1000000000000000000000000000000", Instances: []string{"db1/main", "db2/main", "db3/main", "db4/main"}, Snapshots: 12, Packs: 40,
 			PackBytes: 2 << 30, Chunks: 9000, ChunkReferences: 81000, PlainBytes: 60 << 30, DedupFactor: 9, Reduction: 30}}}, nil

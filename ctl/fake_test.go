@@ -88,6 +88,7 @@ func (f *fake) GetStatus(context.Context, *tuskvaultv1.GetStatusRequest) (*tuskv
 	return &tuskvaultv1.GetStatusResponse{Name: "backup1", Build: &tuskvaultv1.BuildInfo{Version: "0.1.0"}, StartTime: f.ago(3 * time.Hour),
 		RepositoryId: "d1000000000000000000000000000000", Store: "file:///var/backups/tuskvault", Epoch: 1, AgentsOnline: 1, Instances: 2, InstancesUnprotected: 1,
 		Snapshots: 2, StoredBytes: 3 << 20, PlainBytes: 5 << 30, JobsFailedRecently: 1, CatalogExportLag: durationpb.New(time.Second),
+		Copies: fakeCopies(),
 		RepositoryHealth: &tuskvaultv1.RepositoryHealth{CheckState: "clean", CheckTime: f.ago(2 * time.Hour), ScrubCompleteTime: f.ago(49 * time.Hour), ScrubStartTime: f.ago(time.Hour), ScrubPacks: 12, ScrubBytes: 700 << 20,
 			CondemnedBytes: 3 << 30, CondemnedTime: f.ago(5 * time.Hour)},
 		Notices: []*tuskvaultv1.StatusNotice{{Severity: tuskvaultv1.Severity_SEVERITY_WARNING, Message: "db2/main has no complete snapshot", Hint: "tuskctl backup db2/main"}}}, nil

@@ -28,7 +28,7 @@ func (a *app) repoCmd() *cobra.Command {
 // checkFlags are what repo check can be told.
 type checkFlags struct {
 	readData, resume, wait, last, attach, cancel bool
-	sample, rate                                 string
+	sample, rate, copy                           string
 	seed                                         uint64
 }
 
@@ -44,11 +44,14 @@ It reads every object and every pack and compares them with their hashes; with
 --read-data it opens the chunks too and recomputes their names. --sample reads
 a part of the packs: --sample 0 believes their directories. What it finds
 damaged is not counted as stored any more, so that the next backup of the same
-rows mends it.
+rows mends it; where the repository has copies, good objects from these take
+the place of damaged and missing ones, and those are kept under quarantine/.
+With --copy another store is checked, and healed from the repository's own.
 
 Exit code 7 means damage.`,
 		Example: `  tuskctl repo check --sample 5%
   tuskctl repo check --read-data --rate 50MiB
+  tuskctl repo check --copy offsite --sample 5%
   tuskctl repo check --last -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.repoCheck(c, &o) },
@@ -58,13 +61,14 @@ Exit code 7 means damage.`,
 	f.StringVar(&o.sample, "sample", "100%", "part of the packs to read, for example 5% or 0.5%")
 	f.Uint64Var(&o.seed, "seed", 0, "what chooses the sample: the seed that an earlier check printed chooses the same packs")
 	f.StringVar(&o.rate, "rate", "", "read at most so much from the store in a second, for example 20MiB")
+	f.StringVar(&o.copy, "copy", "", "check the copy of this name in place of the repository's own store")
 	f.BoolVar(&o.resume, "resume", false, "go on where a canceled or failed check of the same kind was")
 	f.BoolVar(&o.wait, "wait", true, "wait for the end, print what was found and end with exit code 7 when that is damage; --wait=false prints the id")
 	f.BoolVar(&o.attach, "attach", false, "start nothing; follow the check that runs")
 	f.BoolVar(&o.last, "last", false, "start nothing; print what the last check found")
 	f.BoolVar(&o.cancel, "cancel", false, "stop the check that runs")
 	c.MarkFlagsMutuallyExclusive("attach", "last", "cancel")
-	for _, starts := range []string{"read-data", "sample", "seed", "rate", "resume"} {
+	for _, starts := range []string{"read-data", "sample", "seed", "rate", "copy", "resume"} {
 		for _, not := range []string{"attach", "last", "cancel"} {
 			c.MarkFlagsMutuallyExclusive(starts, not)
 		}
@@ -115,7 +119,7 @@ func hintBusy(err error) error {
 
 // checkRequest reads the flags.
 func checkRequest(o *checkFlags) (*tuskvaultv1.CheckRepositoryRequest, error) {
-	r := &tuskvaultv1.CheckRepositoryRequest{RequestId: repo.NewID().String(), ReadData: o.readData, Seed: o.seed, Resume: o.resume}
+	r := &tuskvaultv1.CheckRepositoryRequest{RequestId: repo.NewID().String(), ReadData: o.readData, Seed: o.seed, Resume: o.resume, Copy: o.copy}
 	number, percent := strings.CutSuffix(strings.TrimSpace(o.sample), "%")
 	part, err := strconv.ParseFloat(number, 64)
 	if err != nil || math.IsNaN(part) || part < 0 || part > 100 || !percent && part != 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,11 @@ func (a *app) checkText(r *tuskvaultv1.GetCheckResponse) string {
 		fmt.Fprintf(&b, "%-12s %s\n", head, fmt.Sprintf(format, args...))
 	}
 	c := r.GetCheck()
-	line("check", "%s, %s, by %s, %s ago", c.GetId(), checkState(c), c.GetCreatedBy(), print.Ago(c.GetStartTime(), a.now()))
+	of := ""
+	if c.GetCopy() != "" {
+		of = " of copy " + c.GetCopy()
+	}
+	line("check", "%s%s, %s, by %s, %s ago", c.GetId(), of, checkState(c), c.GetCreatedBy(), print.Ago(c.GetStartTime(), a.now()))
 	line("looked at", "%s snapshots, %s packs with %s chunks", print.Count(c.GetSnapshots()), print.Count(c.GetPacks()), print.Count(c.GetChunks()))
 	what := "compared with their hashes"
 	if c.GetReadData() {
@@ -90,12 +95,12 @@ func (a *app) repoStatsCmd() *cobra.Command {
 				for _, d := range r.GetDomains() {
 					names = append(names, d.GetId())
 				}
-				return a.printer().Print(print.View{Message: r, Names: names, Text: statsText(r)})
+				return a.printer().Print(print.View{Message: r, Names: names, Text: statsText(r, a.now())})
 			})
 		}}
 }
 
-func statsText(r *tuskvaultv1.GetRepositoryStatsResponse) string {
+func statsText(r *tuskvaultv1.GetRepositoryStatsResponse, now time.Time) string {
 	var b strings.Builder
 	line := func(head, format string, args ...any) {
 		fmt.Fprintf(&b, "%-12s %s\n", head, fmt.Sprintf(format, args...))
@@ -111,8 +116,45 @@ func statsText(r *tuskvaultv1.GetRepositoryStatsResponse) string {
 		line("domain", "%s (%s): %s snapshots, %s packs, %s, %s chunks, each used %.2f times; 1 byte stored for %.2f", print.Short(d.GetId()), strings.Join(instances, ", "),
 			print.Count(d.GetSnapshots()), print.Count(d.GetPacks()), print.Size(d.GetPackBytes()), print.Count(d.GetChunks()), d.GetDedupFactor(), d.GetReduction())
 	}
+	for _, c := range r.GetCopies() {
+		line("copy", "%s", copyText(c, now))
+	}
 	for _, o := range r.GetObjects() {
 		line("objects", "%-11s %s, %s", o.GetKind(), print.Count(o.GetObjects()), print.Size(o.GetBytes()))
 	}
 	return b.String()
+}
+
+// copyText says how far a copy is.
+func copyText(c *tuskvaultv1.CopyStatus, now time.Time) string {
+	state := strings.ToLower(strings.TrimPrefix(c.GetState().String(), "COPY_STATE_"))
+	text := fmt.Sprintf("%s (%s): %s", c.GetName(), c.GetStore(), state)
+	if c.GetStore() == "" {
+		text = fmt.Sprintf("%s: %s", c.GetName(), state)
+	}
+	if c.GetObjectsWaiting() > 0 {
+		text += fmt.Sprintf(", %s objects (%s) wait", print.Count(c.GetObjectsWaiting()), print.Size(c.GetBytesWaiting()))
+	}
+	if lag := c.GetLag().AsDuration(); lag > 0 {
+		text += fmt.Sprintf(", lag %s", lag.Round(time.Second))
+	}
+	if c.GetLate() {
+		text += fmt.Sprintf(" (late: at most %s)", c.GetMaxLag().AsDuration())
+	}
+	if c.GetCompareTime() != nil {
+		text += fmt.Sprintf(", compared %s ago", print.Ago(c.GetCompareTime(), now))
+	}
+	if n := c.GetStrays(); n > 0 {
+		text += fmt.Sprintf(", %s in it alone", print.Count(n))
+	}
+	if n := c.GetLeftOut(); n > 0 {
+		text += fmt.Sprintf(", %s damaged and left out", print.Count(n))
+	}
+	if c.GetReads() > 0 || c.GetHealed() > 0 {
+		text += fmt.Sprintf(", %s reads, %s healed", print.Count(c.GetReads()), print.Count(c.GetHealed()))
+	}
+	if c.GetProblem() != "" {
+		text += ": " + c.GetProblem()
+	}
+	return text
 }

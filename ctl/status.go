@@ -51,6 +51,13 @@ func (a *app) statusText(p *print.Printer, s *tuskvaultv1.GetStatusResponse) str
 	if h := s.GetRepositoryHealth(); h != nil {
 		line("health", "%s", a.healthText(p, h))
 	}
+	for _, c := range s.GetCopies() {
+		text := copyText(c, a.now())
+		if c.GetLate() || c.GetStrays() > 0 || c.GetLeftOut() > 0 || c.GetState() == tuskvaultv1.CopyState_COPY_STATE_REFUSED {
+			text = p.Paint(print.Red, text)
+		}
+		line("copy", "%s", text)
+	}
 	if len(s.GetNotices()) == 0 {
 		b.WriteString("\n" + p.Paint(print.Green, "nothing to do") + "\n")
 		return b.String()
@@ -78,6 +85,9 @@ func (a *app) healthText(p *print.Printer, h *tuskvaultv1.RepositoryHealth) stri
 		check = "being checked for " + print.Ago(h.GetCheckTime(), a.now())
 	default:
 		check = "checked " + print.Ago(h.GetCheckTime(), a.now()) + " ago: " + h.GetCheckState()
+	}
+	if h.GetCheckCopy() != "" {
+		check = "copy " + h.GetCheckCopy() + " " + check
 	}
 	scrub := "never scrubbed whole"
 	if h.GetScrubCompleteTime() != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
 	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -61,6 +62,17 @@ func TestASnapshotThatIsPurgedWhileACheckGoesOnIsNotMissing(t *testing.T) {
 		if r := w.check(w.options()); r.Damaged() == leaving {
 			t.Errorf("purged %t: findings %+v", leaving, r.Findings)
 		}
+	}
+}
+
+// What healing has put aside is no part of the repository and nothing to look at.
+func TestWhatIsInQuarantineIsNoFinding(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.store.Create(t.Context(), repo.QuarantinePrefix+strings.Repeat("ab", 32)+"/"+repo.CAObject("aa01"), blob.Bytes("damaged")))
+	report, err := check.Run(t.Context(), w.store, check.Options{Repository: w.repo, Dir: t.TempDir()})
+	must(t, err)
+	if len(report.Findings) != 0 || report.Objects["quarantine"].Objects != 1 {
+		t.Errorf("findings %+v, objects %+v", report.Findings, report.Objects)
 	}
 }
 

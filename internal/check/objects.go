@@ -61,7 +61,7 @@ func (c *checker) count(info blob.Info) {
 func known(key string) string {
 	kind := kindOf(key)
 	switch kind {
-	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog", "ballast":
+	case "repository", "keys", "domains", "ca", "epochs", "packs", "index", "snapshots", "catalog", "ballast", "quarantine":
 		return kind
 	}
 	return "unknown"
@@ -71,7 +71,7 @@ func known(key string) string {
 func (l *listing) take(key string, domains map[seal.DomainID]*domainRecord) (err error) {
 	var domain seal.DomainID
 	switch kind, _, _ := strings.Cut(key, "/"); kind {
-	case repo.DescriptionObject:
+	case repo.DescriptionObject, "quarantine": // kept because it is damaged
 		return nil
 	case "keys":
 		if _, err = repo.ParseSuccessionObject(key); err == nil {

@@ -75,12 +75,17 @@ func (r *Repository) LatestEpoch(ctx context.Context) (uint64, error) {
 
 // Epoch reads the claim of an epoch.
 func (r *Repository) Epoch(ctx context.Context, epoch uint64) (EpochClaim, error) {
-	var c EpochClaim
 	key := EpochObject(epoch)
 	sealed, err := blob.ReadAll(ctx, r.store, key, maxEpochBytes)
 	if err != nil {
-		return c, fmt.Errorf("read epoch: %w", err)
+		return EpochClaim{}, fmt.Errorf("read epoch: %w", err)
 	}
+	return r.openEpoch(key, epoch, sealed)
+}
+
+// openEpoch opens a claim that was found under key.
+func (r *Repository) openEpoch(key string, epoch uint64, sealed []byte) (EpochClaim, error) {
+	var c EpochClaim
 	text, err := openCatalog(r.current().all(), purposeEpoch, r.aad(key), sealed)
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", key, err)

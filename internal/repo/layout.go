@@ -34,6 +34,9 @@ const (
 	CatalogPrefix = "catalog/"
 	// BallastPrefix holds random bytes that go first when the store is full.
 	BallastPrefix = "ballast/"
+	// QuarantinePrefix keeps damaged objects that were replaced by good ones: below
+	// it, the SHA-256 of what was kept, then the object's key.
+	QuarantinePrefix = "quarantine/"
 )
 
 // The ends of keys of the catalog log.

@@ -142,21 +142,27 @@ func (s *succession) seal(r *Repository, m seal.MasterKey) ([]byte, error) {
 
 // readSuccession reads what needs no key.
 func (r *Repository) readSuccession(ctx context.Context, number uint64) (*succession, []byte, successionJSON, error) {
+	text, err := blob.ReadAll(ctx, r.store, SuccessionObject(number), maxKeyBytes)
+	if err != nil {
+		return nil, nil, successionJSON{}, err
+	}
+	s, j, err := parseSuccessionText(number, text)
+	return s, text, j, err
+}
+
+// parseSuccessionText reads what a succession says in clear.
+func parseSuccessionText(number uint64, text []byte) (*succession, successionJSON, error) {
 	key := SuccessionObject(number)
 	var j successionJSON
-	text, err := blob.ReadAll(ctx, r.store, key, maxKeyBytes)
-	if err != nil {
-		return nil, nil, j, err
-	}
 	s := &succession{hash: sha256.Sum256(text)}
-	err = strictJSON(text, &j)
+	err := strictJSON(text, &j)
 	if err == nil {
 		err = strictJSON(j.Clear, &s.successionClear)
 	}
 	if err != nil || s.Version != 1 || s.Master != number || s.Previous == 0 || s.Previous >= number || s.Log == 0 {
-		return nil, nil, j, fmt.Errorf("%s: succession of master key %d by %d: %w", key, s.Previous, s.Master, errors.Join(err, errs.Corrupt))
+		return nil, j, fmt.Errorf("%s: succession of master key %d by %d: %w", key, s.Previous, s.Master, errors.Join(err, errs.Corrupt))
 	}
-	return s, text, j, nil
+	return s, j, nil
 }
 
 // openSuccession reads a succession and opens it by the new master key.

@@ -19,7 +19,7 @@ func toCheck(s scrub.State) *tuskvaultv1.Check {
 	out := &tuskvaultv1.Check{Id: s.ID.String(), State: tuskvaultv1.CheckState(s.State), CreatedBy: s.By, ReadData: s.ReadData, SampleMillionths: int32(s.Sample), Seed: s.Seed,
 		StartTime: toTime(s.Started), EndTime: toTime(s.Ended), Message: s.Message, Snapshots: s.Snapshots, Packs: s.Packs, Chunks: s.Chunks,
 		PacksRead: s.PacksRead, FramesRead: s.FramesRead, BytesRead: s.BytesRead, DamagedObjects: s.Harm, Findings: s.FindingsTotal,
-		SnapshotsHurt: s.HurtTotal, Untraced: s.Untraced, Resumed: s.Resumed}
+		SnapshotsHurt: s.HurtTotal, Untraced: s.Untraced, Resumed: s.Resumed, Copy: s.Copy}
 	if s.State == catalog.CheckRunning {
 		p := s.Progress
 		out.Progress = &tuskvaultv1.CheckProgress{Phase: string(p.Phase), DomainsDone: int32(p.DomainsDone), Domains: int32(p.Domains), Packs: p.Packs,

@@ -243,6 +243,14 @@ func toEventKind(k event.Kind) tuskvaultv1.EventKind {
 		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_RELEASED
 	case event.SnapshotPurged:
 		return tuskvaultv1.EventKind_EVENT_KIND_SNAPSHOT_PURGED
+	case event.CopyLate:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_LATE
+	case event.CopyCaughtUp:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_CAUGHT_UP
+	case event.CopyAlarm:
+		return tuskvaultv1.EventKind_EVENT_KIND_COPY_ALARM
+	case event.ObjectHealed:
+		return tuskvaultv1.EventKind_EVENT_KIND_OBJECT_HEALED
 	}
 	return tuskvaultv1.EventKind_EVENT_KIND_UNSPECIFIED
 }

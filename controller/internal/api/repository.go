@@ -55,12 +55,16 @@ func (s *repositoryService) CheckRepository(ctx context.Context, r *tuskvaultv1.
 	case r.GetReadData() && r.GetSampleMillionths() == 0:
 		return nil, field("read_data", "there is no data to read in a sample of nothing")
 	}
-	state, err := s.deps.Checks.Start(ctx, scrub.Spec{ID: id, By: c.String(), ReadData: r.GetReadData(), Sample: int(r.GetSampleMillionths()), Seed: r.GetSeed(),
+	state, err := s.deps.Checks.Start(ctx, scrub.Spec{ID: id, By: c.String(), Copy: r.GetCopy(), ReadData: r.GetReadData(), Sample: int(r.GetSampleMillionths()), Seed: r.GetSeed(),
 		Resume: r.GetResume(), BytesPerSecond: r.GetBytesPerSecond()})
 	if err != nil {
 		return nil, fmt.Errorf("check repository: %w", err)
 	}
-	detail := fmt.Sprintf("read data %v, sample %d millionths, resume %v", r.GetReadData(), r.GetSampleMillionths(), r.GetResume())
+	of := ""
+	if r.GetCopy() != "" {
+		of = "copy " + r.GetCopy() + ", "
+	}
+	detail := of + fmt.Sprintf("read data %v, sample %d millionths, resume %v", r.GetReadData(), r.GetSampleMillionths(), r.GetResume())
 	if err := s.deps.Trail.Record(ctx, record(c, "repository.check", "check "+id.String(), detail)); err != nil {
 		return nil, err
 	}
@@ -146,7 +150,9 @@ func (s *repositoryService) GetRepositoryStats(ctx context.Context, _ *tuskvault
 	if err != nil {
 		return nil, fmt.Errorf("repository statistics: %w", err)
 	}
-	return toStats(measured, uses), nil
+	out := toStats(measured, uses)
+	out.Copies = s.deps.copyStatus()
+	return out, nil
 }
 
 // domainUse is what the catalog knows of a domain's use.
@@ -206,7 +212,7 @@ func (s *statusService) health(ctx context.Context) (*tuskvaultv1.RepositoryHeal
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		last, err := tx.Check()
 		if err == nil {
-			out.CheckState, out.CheckTime = last.State.String(), toTime(last.Ended)
+			out.CheckState, out.CheckTime, out.CheckCopy = last.State.String(), toTime(last.Ended), last.Copy
 			if last.State == catalog.CheckRunning {
 				out.CheckTime = toTime(last.Started)
 			}

@@ -107,6 +107,8 @@ type Deps struct {
 	// Prunes runs prunes of the repository.
 	Prunes  Prunes
 	Measure func(ctx context.Context) (*check.Measured, error)
+	// Copies are other stores with the same repository; nil without.
+	Copies Copies
 	// Level changes the level of the controller's log.
 	Level Leveler
 	Facts Facts

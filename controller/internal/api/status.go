@@ -58,6 +58,7 @@ type census struct {
 	pauses           []catalog.Pause
 	drills           int           // snapshots that did not pass their newest drill
 	drill            catalog.Drill // the newest of these
+	copies           []*tuskvaultv1.CopyStatus
 }
 
 // GetStatus gives the fleet on one screen.
@@ -92,6 +93,8 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 	}
 	n.health = out.GetRepositoryHealth()
 	out.DrillsFailed = int32(n.drills)
+	out.Copies = s.deps.copyStatus()
+	n.copies = out.GetCopies()
 	out.Notices = s.notices(ctx, &n, lag)
 	return out, nil
 }
@@ -203,10 +206,10 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		add(failure, "tuskctl repo check --last, or tuskctl repo check --read-data for the tables concerned; the next backup of the same rows mends what it can",
 			"%s known to be damaged in the store", plural(int(h.GetDamagedPacks()), "pack is", "packs are"))
 	} else if h.GetCheckState() == catalog.CheckDamaged.String() {
-		add(failure, "tuskctl repo check --last", "the last check of the repository found damage in %s; %s hurt",
+		add(failure, "tuskctl repo check --last", "the last check of %s found damage in %s; %s hurt", checkedStore(h),
 			plural(int(h.GetDamagedObjects()), "object", "objects"), plural(int(h.GetSnapshotsHurt()), "snapshot is", "snapshots are"))
 	} else if h.GetCheckState() == catalog.CheckFailed.String() {
-		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of the repository ended without a verdict")
+		add(warning, "tuskctl repo check --last, then tuskctl repo check --resume", "the last check of %s ended without a verdict", checkedStore(h))
 	}
 	if n.drills > 0 {
 		add(failure, "tuskctl snapshot show "+n.drill.Snapshot.Short(), "%s; the newest is of snapshot %s on %s: %s",
@@ -215,6 +218,7 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	if problem := n.health.GetPruneProblem(); problem != "" {
 		add(warning, "tuskctl repo prune --last; what each problem means: docs/OPERATIONS.md, Pruning", "a prune cannot go on: %s", problem)
 	}
+	copyNotices(n.copies, add)
 	if len(n.unprotected) > 0 {
 		add(failure, "tuskctl backup "+n.unprotected[0], "without any complete snapshot: %s", named(n.unprotected))
 	}
@@ -237,6 +241,14 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 	}
 	slices.SortStableFunc(out, func(a, b *tuskvaultv1.StatusNotice) int { return int(b.GetSeverity()) - int(a.GetSeverity()) })
 	return out
+}
+
+// checkedStore says what the last check was of.
+func checkedStore(h *tuskvaultv1.RepositoryHealth) string {
+	if h.GetCheckCopy() != "" {
+		return "copy " + h.GetCheckCopy()
+	}
+	return "the repository"
 }
 
 // named gives a few names and counts the rest.

@@ -7,7 +7,7 @@ import (
 
 func toCheck(c Check) *catalogpb.Check {
 	return &catalogpb.Check{
-		Id: opaque(c.ID), State: catalogpb.CheckState(c.State), By: c.By, ReadData: c.ReadData, Sample: int32(c.Sample), Seed: c.Seed,
+		Id: opaque(c.ID), State: catalogpb.CheckState(c.State), By: c.By, Copy: c.Copy, ReadData: c.ReadData, Sample: int32(c.Sample), Seed: c.Seed,
 		Started: stamp(c.Started), Ended: stamp(c.Ended), Message: c.Message, Snapshots: c.Snapshots, Packs: c.Packs, Chunks: c.Chunks,
 		PacksRead: c.PacksRead, FramesRead: c.FramesRead, BytesRead: c.BytesRead, Harm: c.Harm, FindingsTotal: c.FindingsTotal,
 		Findings: each(c.Findings, toFinding), HurtTotal: c.HurtTotal, Hurt: each(c.Hurt, toHurt), Untraced: c.Untraced, Resumed: c.Resumed,
@@ -16,7 +16,7 @@ func toCheck(c Check) *catalogpb.Check {
 
 func fromCheck(d *decoder, c *catalogpb.Check) Check {
 	return Check{
-		ID: d.id("id", c.GetId()), State: CheckState(c.GetState()), By: c.GetBy(), ReadData: c.GetReadData(), Sample: int(c.GetSample()), Seed: c.GetSeed(),
+		ID: d.id("id", c.GetId()), State: CheckState(c.GetState()), By: c.GetBy(), Copy: c.GetCopy(), ReadData: c.GetReadData(), Sample: int(c.GetSample()), Seed: c.GetSeed(),
 		Started: moment(c.GetStarted()), Ended: moment(c.GetEnded()), Message: c.GetMessage(), Snapshots: c.GetSnapshots(), Packs: c.GetPacks(), Chunks: c.GetChunks(),
 		PacksRead: c.GetPacksRead(), FramesRead: c.GetFramesRead(), BytesRead: c.GetBytesRead(), Harm: c.GetHarm(), FindingsTotal: c.GetFindingsTotal(),
 		Findings:  each(c.GetFindings(), func(f *catalogpb.CheckFinding) CheckFinding { return fromFinding(d, f) }),

@@ -81,6 +81,8 @@ func everything(t *testing.T, c *catalog.Catalog, n int) {
 				func() error { return tx.PutErasure(filled[catalog.Erasure](t)) },
 				func() error { r := filled[catalog.Distrust](t); r.Until = r.Since; return tx.PutDistrust(r) },
 				func() error { return tx.PutDistrustedPack(filled[catalog.DistrustedPack](t)) },
+				func() error { return tx.PermitDelete(time.Now(), fmt.Sprint("packs/", n, "/"), fmt.Sprint("keys/", n)) },
+				func() error { return tx.DropPermits(fmt.Sprint("keys/", n)) },
 			} {
 				if err := put(); err != nil {
 					return err

@@ -56,6 +56,8 @@ type Check struct {
 	State CheckState
 	// By is who asked for it.
 	By string
+	// Copy is the copy that was checked, empty for the repository's own store.
+	Copy string
 	// ReadData, Sample (in millionths) and Seed are what was asked for.
 	ReadData bool
 	Sample   int

@@ -24,7 +24,7 @@ const SchemaVersion = 4
 type bucket string
 
 const (
-	bucketMeta       bucket = "meta"       // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "damaged/" domain pack DamagedPack
+	bucketMeta       bucket = "meta"       // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "damaged/" domain pack DamagedPack, "copy/" name CopyState
 	bucketAgents     bucket = "agents"     // agent id
 	bucketInventory  bucket = "inventory"  // agent id
 	bucketTokens     bucket = "tokens"     // token id
@@ -48,6 +48,7 @@ const (
 	bucketPrunes     bucket = "prunes"     // prune id
 	bucketCondemned  bucket = "condemned"  // prune id, be32: packs
 	bucketClock      bucket = "clock"      // "clock"
+	bucketPermits    bucket = "permits"    // key of an object, or prefix
 	bucketOutbox     bucket = "outbox"     // sequence
 	bucketShipping   bucket = "shipping"   // "next"
 
@@ -69,7 +70,7 @@ func recordBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketAgents, bucketInventory, bucketTokens, bucketInstances, bucketClusters, bucketOperators, bucketJobs,
 		bucketAttempts, bucketLogs, bucketSnapshots, bucketPacks, bucketAudit, bucketDrills, bucketReports, bucketPauses, bucketKeys,
-		bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted, bucketOutbox, bucketShipping,
+		bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted, bucketPermits, bucketOutbox, bucketShipping,
 	}
 }
 
@@ -121,7 +122,7 @@ func migrations() []migration {
 	return []migration{
 		{from: 1, apply: addBuckets(bucketDrills, bucketReports)},
 		{from: 2, apply: addBuckets(bucketPauses, bucketKeys)},
-		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted)},
+		{from: 3, apply: addBuckets(bucketPrunable, bucketPrunes, bucketCondemned, bucketClock, bucketErasures, bucketDistrusts, bucketDistrusted, bucketPermits)},
 	}
 }
 

@@ -1,6 +1,8 @@
 package command
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tuskvault/tuskvault/controller"
@@ -69,6 +71,9 @@ func (p *program) rebuilt(cfg controller.Config, made *controller.Rebuilt, o con
 	p.say("repository %s, epoch %d, catalog log read up to record %d", made.Repository.Short(), made.Epoch, made.Log.Head.Number)
 	p.say("catalog    %d agents, %d instances, %d jobs, %d audit records", made.Agents, made.Instances, made.Jobs, made.AuditRecords)
 	p.say("snapshots  %d, of which %d were not in the log", made.Snapshots, made.Adopted)
+	if !made.Newest.IsZero() {
+		p.say("newest     snapshot of %s; if this store is a copy, what was made after it was not copied and is not here", made.Newest.UTC().Format(time.RFC3339))
+	}
 	p.say("void       %d join tokens, %d operators; those who need one get a new context", made.Tokens, made.Operators)
 	if o.KeepOperators {
 		p.say("kept       the contexts of older operators")

@@ -47,13 +47,21 @@ const (
 	SnapshotPurged
 )
 
+// The kinds that tell of copies of the repository.
+const (
+	CopyLate Kind = iota + 55
+	CopyCaughtUp
+	CopyAlarm
+	ObjectHealed
+)
+
 // Kinds lists every kind, for tables that must be complete.
 func Kinds() []Kind {
 	var all []Kind
 	for k := JobQueued; k <= SnapshotPurged; k++ {
 		all = append(all, k)
 	}
-	return all
+	return append(all, CopyLate, CopyCaughtUp, CopyAlarm, ObjectHealed)
 }
 
 // OfState gives the kind that tells of a job's state; false for a state that

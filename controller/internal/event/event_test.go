@@ -228,7 +228,7 @@ func TestEveryStateThatPeopleSeeHasAKind(t *testing.T) {
 		}
 		seen[k] = ok
 	}
-	if len(event.Kinds()) != 18 {
+	if len(event.Kinds()) != 27 {
 		t.Errorf("%d kinds", len(event.Kinds()))
 	}
 }

@@ -122,6 +122,7 @@ type view struct {
 	// claims is set while the job's snapshot is being committed.
 	claims  repo.JobID
 	scratch []index.Location
+	copied  *fromCopies // of restores and exports
 }
 
 // has tells whether the chunk is durable and findable for this attempt, in a
@@ -191,7 +192,11 @@ func (v *view) own(ctx context.Context, id pack.ID) (bool, error) {
 	uploader, ok := v.dom.uploaders[id]
 	v.dom.mu.Unlock()
 	if !ok {
-		d, err := v.s.directory(ctx, v.dom, id)
+		read := v.s.directory
+		if v.job == nil {
+			read = v.s.directoryAnywhere
+		}
+		d, err := read(ctx, v.dom, id)
 		if err != nil {
 			return false, err
 		}
@@ -213,12 +218,16 @@ func (d *domain) remember(id pack.ID, uploader repo.InstanceID) {
 // directory reads what a stored pack says about itself and verifies that this
 // domain's controller wrote it.
 func (s *Server) directory(ctx context.Context, d *domain, id pack.ID) (*pack.Directory, error) {
+	return directoryIn(ctx, s.store, d, id)
+}
+
+func directoryIn(ctx context.Context, from blob.Store, d *domain, id pack.ID) (*pack.Directory, error) {
 	key := repo.PackObject(d.id, id)
-	info, err := s.store.Stat(ctx, key)
+	info, err := from.Stat(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", id, err)
 	}
-	dir, err := pack.ReadDirectory(ctx, s.opener(key), info.Size, id)
+	dir, err := pack.ReadDirectory(ctx, func(ctx context.Context, off, n int64) (io.ReadCloser, error) { return from.Open(ctx, key, off, n) }, info.Size, id)
 	if err != nil {
 		return nil, err
 	}
@@ -226,12 +235,6 @@ func (s *Server) directory(ctx context.Context, d *domain, id pack.ID) (*pack.Di
 		return nil, fmt.Errorf("pack %s: is of domain %s: %w", id, dir.Domain, errs.Corrupt)
 	}
 	return dir, pack.VerifyMAC(dir, d.keys.Pack())
-}
-
-func (s *Server) opener(key string) pack.OpenFunc {
-	return func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-		return s.store.Open(ctx, key, off, n)
-	}
 }
 
 // readRange reads a range of an object.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -45,7 +46,7 @@ func (s *Server) Download(stream downloadStream) error {
 	}
 	d := &download{
 		s: s, stream: stream, grant: g, dom: dom,
-		view:     view{s: s, dom: dom, instance: g.SnapshotInstance, shared: g.Shared},
+		view:     view{s: s, dom: dom, instance: g.SnapshotInstance, shared: g.Shared, copied: new(fromCopies)},
 		credit:   newCredit(begin.GetWindowBytes()),
 		requests: make(chan *tuskvaultv1.DownloadRange, requestsAhead),
 		segments: make(chan *segment, segmentsAhead),
@@ -120,16 +121,21 @@ type download struct {
 }
 
 func (d *download) run(ctx context.Context, wantSnapshot bool) error {
-	header, err := d.s.snapshotHeader(ctx, d.grant)
+	defer d.tell(ctx)
+	from, err := d.s.snapshotStore(ctx, d.grant)
+	if err != nil {
+		return err
+	}
+	header, err := d.s.snapshotHeader(ctx, from, d.grant)
 	if err != nil {
 		return err
 	}
 	if wantSnapshot {
-		if err := d.sendSnapshot(ctx, header.Size()); err != nil {
+		if err := d.sendSnapshot(ctx, from, header.Size()); err != nil {
 			return err
 		}
 	}
-	if d.refs, err = d.s.references(ctx, d.grant, d.dom, header); err != nil {
+	if d.refs, err = d.s.references(ctx, from, d.grant, d.dom, header); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -198,9 +204,9 @@ func (d *download) receive(ctx context.Context) error {
 }
 
 // snapshotHeader reads the header of the granted snapshot, and sees that it is it.
-func (s *Server) snapshotHeader(ctx context.Context, g Grant) (repo.SnapshotHeader, error) {
+func (s *Server) snapshotHeader(ctx context.Context, from blob.Store, g Grant) (repo.SnapshotHeader, error) {
 	key := repo.SnapshotObject(g.SnapshotInstance, g.Snapshot)
-	b, err := s.readRange(ctx, key, 0, repo.SnapshotHeaderSize)
+	b, err := blob.ReadRange(ctx, from, key, 0, repo.SnapshotHeaderSize)
 	if err != nil {
 		return repo.SnapshotHeader{}, fmt.Errorf("snapshot %s: %w", g.Snapshot, err)
 	}
@@ -219,11 +225,11 @@ func (s *Server) snapshotHeader(ctx context.Context, g Grant) (repo.SnapshotHead
 
 // references opens the references part of the granted snapshot. Its seal binds it
 // to the snapshot and the domain.
-func (s *Server) references(ctx context.Context, g Grant, d *domain, h repo.SnapshotHeader) (*repo.References, error) {
+func (s *Server) references(ctx context.Context, from blob.Store, g Grant, d *domain, h repo.SnapshotHeader) (*repo.References, error) {
 	if v, ok := s.cache.find(refsKey{g.Snapshot}); ok {
 		return v.(*repo.References), nil
 	}
-	sealed, err := s.readRange(ctx, repo.SnapshotObject(g.SnapshotInstance, g.Snapshot), repo.SnapshotHeaderSize, h.ReferencesBytes)
+	sealed, err := blob.ReadRange(ctx, from, repo.SnapshotObject(g.SnapshotInstance, g.Snapshot), repo.SnapshotHeaderSize, h.ReferencesBytes)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", g.Snapshot, err)
 	}
@@ -236,8 +242,8 @@ func (s *Server) references(ctx context.Context, g Grant, d *domain, h repo.Snap
 }
 
 // sendSnapshot sends the snapshot object.
-func (d *download) sendSnapshot(ctx context.Context, size int64) (err error) {
-	r, err := d.s.store.Open(ctx, repo.SnapshotObject(d.grant.SnapshotInstance, d.grant.Snapshot), 0, size)
+func (d *download) sendSnapshot(ctx context.Context, from blob.Store, size int64) (err error) {
+	r, err := from.Open(ctx, repo.SnapshotObject(d.grant.SnapshotInstance, d.grant.Snapshot), 0, size)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", d.grant.Snapshot, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"go.uber.org/zap"
@@ -256,7 +257,8 @@ func (s *Server) stored(ctx context.Context, d seal.DomainID, id pack.ID, size i
 	if info.Size != size {
 		return false, fmt.Errorf("pack %s: %d bytes, %d were put: %w", id, info.Size, size, errs.Corrupt)
 	}
-	if _, err := pack.ReadDirectory(ctx, s.opener(key), info.Size, id); err != nil {
+	open := func(ctx context.Context, off, n int64) (io.ReadCloser, error) { return s.store.Open(ctx, key, off, n) }
+	if _, err := pack.ReadDirectory(ctx, open, info.Size, id); err != nil {
 		return false, err
 	}
 	return true, nil

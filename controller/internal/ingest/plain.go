@@ -39,11 +39,15 @@ func (s *Server) OpenPlain(ctx context.Context, ref SnapshotRef) (*PlainReader, 
 	// Shared asks for no more than care: of several copies the instance's own is
 	// tried first.
 	r := &PlainReader{s: s, dom: dom, grant: Grant{Domain: ref.Domain, Shared: true, Snapshot: ref.ID, SnapshotInstance: ref.Instance}}
-	header, err := s.snapshotHeader(ctx, r.grant)
+	from, err := s.snapshotStore(ctx, r.grant)
 	if err != nil {
 		return nil, err
 	}
-	if r.refs, err = s.references(ctx, r.grant, dom, header); err != nil {
+	header, err := s.snapshotHeader(ctx, from, r.grant)
+	if err != nil {
+		return nil, err
+	}
+	if r.refs, err = s.references(ctx, from, r.grant, dom, header); err != nil {
 		return nil, err
 	}
 	keys, err := dom.ReadGrant(repo.EpochsUpTo(header.SealEpoch))
@@ -65,7 +69,7 @@ func (r *PlainReader) Read(ctx context.Context, spans []repo.Span, fn func(e rep
 	defer leave()
 	d := &download{
 		s: r.s, grant: r.grant, dom: r.dom, refs: r.refs,
-		view:     view{s: r.s, dom: r.dom, instance: r.grant.SnapshotInstance, shared: r.grant.Shared},
+		view:     view{s: r.s, dom: r.dom, instance: r.grant.SnapshotInstance, shared: r.grant.Shared, copied: new(fromCopies)},
 		credit:   newCredit(maxCredit), // whoever reads holds the stream back by not returning from fn
 		requests: make(chan *tuskvaultv1.DownloadRange, requestsAhead),
 		segments: make(chan *segment, segmentsAhead),
@@ -108,7 +112,7 @@ func (d *download) ask(ctx context.Context, spans []repo.Span) error {
 
 // open opens the chunks of segments as they are read.
 func (r *PlainReader) open(ctx context.Context, d *download, fn func(repo.ListEntry, []byte) error) error {
-	v := &view{s: r.s, dom: r.dom, instance: r.grant.SnapshotInstance, shared: r.grant.Shared} // plan uses the other
+	v := d.ownView() // plan uses the other
 	var plain []byte
 	return d.eachSegment(ctx, func(g *segment) (err error) {
 		plain, err = r.openSegment(ctx, v, g, plain, fn)

@@ -64,8 +64,12 @@ func (d *download) hasPack(ctx context.Context, l index.Location) (bool, error) 
 		switch {
 		case err == nil:
 			size = info.Size
-		case !errors.Is(err, errs.NotFound):
-			return false, fmt.Errorf("pack %s: %w", l.Pack, err)
+		case errors.Is(err, errs.NotFound):
+			size = d.sizeElsewhere(ctx, l.Pack)
+		default:
+			if size = d.sizeElsewhere(ctx, l.Pack); size == 0 {
+				return false, fmt.Errorf("pack %s: %w", l.Pack, err)
+			}
 		}
 		if d.packs == nil {
 			d.packs = map[pack.ID]int64{}

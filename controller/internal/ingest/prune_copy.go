@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -118,7 +119,9 @@ func (k *copier) copy(ctx context.Context, f check.FrameCopy) (err error) {
 		return fmt.Errorf("pack %s has no chunk %s at %d: %w", f.Pack, f.Name.Short(), f.Offset, errs.Corrupt)
 	}
 	e := k.from.Entries[i]
-	frame, err := pack.ReadFrame(ctx, k.s.opener(repo.PackObject(k.d.id, f.Pack)), e, nil)
+	key := repo.PackObject(k.d.id, f.Pack)
+	open := func(ctx context.Context, off, n int64) (io.ReadCloser, error) { return k.s.store.Open(ctx, key, off, n) }
+	frame, err := pack.ReadFrame(ctx, open, e, nil)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", f.Pack, err)
 	}

@@ -31,7 +31,7 @@ func (s *Server) cachedDirectory(ctx context.Context, d *domain, id pack.ID) (*p
 	if v, ok := s.cache.find(directoryKey{id}); ok {
 		return v.(*pack.Directory), nil
 	}
-	dir, err := s.directory(ctx, d, id)
+	dir, err := s.directoryAnywhere(ctx, d, id)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,13 @@ func (v *view) frame(ctx context.Context, name seal.Name) ([]byte, error) {
 		if errors.Is(err, errs.Unavailable) || ctx.Err() != nil {
 			break // the store's trouble, not the chunk's
 		}
+	}
+	if v.elsewhere(ctx) {
+		frame, err := v.frameElsewhere(ctx, name, places)
+		if err == nil {
+			return frame, nil
+		}
+		failed = errors.Join(failed, err)
 	}
 	return nil, fmt.Errorf("chunk %s: %w", name, failed)
 }

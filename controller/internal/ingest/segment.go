@@ -181,12 +181,29 @@ func (d *download) release(g *segment) {
 	}
 }
 
+// ownView is a view for another goroutine than plan's.
+func (d *download) ownView() *view {
+	return &view{s: d.s, dom: d.dom, instance: d.grant.SnapshotInstance, shared: d.grant.Shared, copied: d.view.copied}
+}
+
 // read reads and verifies a segment. What is not right there is looked for
 // elsewhere, chunk by chunk.
 func (d *download) read(ctx context.Context, g *segment) ([][]byte, error) {
-	v := &view{s: d.s, dom: d.dom, instance: d.grant.SnapshotInstance, shared: d.grant.Shared} // plan uses the other
+	v := d.ownView() // plan uses the other
+	silent := v.elsewhere(ctx) && v.copied.isSilent()
+	if silent {
+		if frames, err := v.segmentElsewhere(ctx, g); err == nil {
+			return frames, nil
+		}
+	}
 	start := g.places[0].Offset
 	b, err := d.s.readRange(ctx, repo.PackObject(d.dom.id, g.places[0].Pack), start, g.end()-start)
+	if err != nil && v.elsewhere(ctx) && !silent {
+		v.copied.asked(err)
+		if frames, err := v.segmentElsewhere(ctx, g); err == nil {
+			return frames, nil
+		}
+	}
 	if err != nil && (errors.Is(err, errs.Unavailable) || ctx.Err() != nil) {
 		return nil, fmt.Errorf("%s: %w", g.position(0), err)
 	}

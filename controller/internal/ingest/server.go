@@ -23,7 +23,7 @@ import (
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
-// Options are what a Server needs. All are required.
+// Options are what a Server needs. All but Copies are required.
 type Options struct {
 	// Repository gives domains and their keys, and the store.
 	Repository *repo.Repository
@@ -38,6 +38,8 @@ type Options struct {
 	SpoolDir, IndexDir string
 	// Logger is told what no caller is told: what recovery found, what runs in the background.
 	Logger *zap.Logger
+	// Copies give restores and exports what the store does not; nil without.
+	Copies Copies
 }
 
 // Server implements ChunkService. All methods may be called concurrently.

@@ -32,6 +32,7 @@ type world struct {
 	dir     string
 	issuer  *pki.Issuer
 	domain  seal.DomainID
+	copies  ingest.Copies
 
 	server *ingest.Server
 	listen func() (net.Listener, func(context.Context, string) (net.Conn, error))
@@ -68,7 +69,7 @@ func (w *world) start() {
 	server, err := ingest.New(ingest.Options{
 		Repository: w.repo, Epoch: 1, Attempts: w.catalog, Journal: w.catalog,
 		SpoolDir: filepath.Join(w.dir, "spool"), IndexDir: filepath.Join(w.dir, "index"),
-		Logger: zaptest.NewLogger(w.t),
+		Logger: zaptest.NewLogger(w.t), Copies: w.copies,
 	})
 	must(w.t, err)
 	must(w.t, server.Recover(w.t.Context()))

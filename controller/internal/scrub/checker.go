@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,12 +25,29 @@ type Trail interface {
 	Append(tx *catalog.Tx, r catalog.AuditRecord) error
 }
 
+// Copies are other stores with the same repository. *copies.Service implements it.
+type Copies interface {
+	// Repository opens the repository in a copy: errs.NotFound when there is none of
+	// the name.
+	Repository(ctx context.Context, name string) (*repo.Repository, error)
+	// Heal replaces a damaged or missing object, in the repository's own store for an
+	// empty name, by a good one from another store, and tells from which; an object
+	// that is whole is left alone.
+	Heal(ctx context.Context, store, key string) (from string, err error)
+	// HealLater is Heal in the background.
+	HealLater(store string, keys ...string)
+	// Names are those of all copies.
+	Names() []string
+}
+
 // Spec is a check that is asked for.
 type Spec struct {
 	// ID is chosen by whoever asks: asking again with the same one starts nothing.
 	ID repo.ID
 	// By is who asks, for people.
 	By string
+	// Copy names the copy to check, empty for the repository's own store.
+	Copy string
 	// ReadData, Sample (in millionths), Seed and Resume are those of check.Options.
 	ReadData bool
 	Sample   int
@@ -65,6 +83,7 @@ type Checker struct {
 	marks     *Marks
 	trail     Trail
 	events    *event.Log
+	copies    Copies // nil without
 	dir       string
 	log       *zap.Logger
 	wanted    chan Spec // of 1: the check that Run is to begin
@@ -92,11 +111,13 @@ type Deps struct {
 	// Dir is a folder for sorted files and the note of how far a check is.
 	Dir string
 	Log *zap.Logger
+	// Copies heal what is found, and can be checked; nil without.
+	Copies Copies
 }
 
 // NewChecker makes a Checker; Run gives it life.
 func NewChecker(d Deps) *Checker {
-	return &Checker{repo: d.Repository, unlockers: d.Unlockers, catalog: d.Catalog, known: d.Known, marks: d.Marks, trail: d.Trail, events: d.Events,
+	return &Checker{repo: d.Repository, unlockers: d.Unlockers, catalog: d.Catalog, known: d.Known, marks: d.Marks, trail: d.Trail, events: d.Events, copies: d.Copies,
 		dir: d.Dir, log: d.Log.Named("check"), wanted: make(chan Spec, 1), changed: make(chan struct{})}
 }
 
@@ -136,7 +157,7 @@ func (c *Checker) load(ctx context.Context) error {
 	}
 	c.state.Check, c.loaded = last, true
 	if last.State == catalog.CheckRunning {
-		c.wanted <- Spec{ID: last.ID, By: last.By, ReadData: last.ReadData, Sample: last.Sample, Seed: last.Seed, Resume: true} // has room
+		c.wanted <- Spec{ID: last.ID, By: last.By, Copy: last.Copy, ReadData: last.ReadData, Sample: last.Sample, Seed: last.Seed, Resume: true} // has room
 	}
 	return nil
 }
@@ -149,6 +170,11 @@ func (c *Checker) Start(ctx context.Context, spec Spec) (State, error) {
 	if err := c.load(ctx); err != nil {
 		return State{}, err
 	}
+	if spec.Copy != "" {
+		if _, err := c.copyRepository(ctx, spec.Copy); err != nil {
+			return State{}, err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -157,7 +183,7 @@ func (c *Checker) Start(ctx context.Context, spec Spec) (State, error) {
 	case c.state.State == catalog.CheckRunning:
 		return State{}, fmt.Errorf("check %s by %s runs since %s: %w", c.state.ID.Short(), c.state.By, c.state.Started.Format(time.RFC3339), errs.Busy)
 	}
-	record := catalog.Check{ID: spec.ID, State: catalog.CheckRunning, By: spec.By, ReadData: spec.ReadData, Sample: spec.Sample, Seed: spec.Seed, Started: now()}
+	record := catalog.Check{ID: spec.ID, State: catalog.CheckRunning, By: spec.By, Copy: spec.Copy, ReadData: spec.ReadData, Sample: spec.Sample, Seed: spec.Seed, Started: now()}
 	if err := c.put(ctx, record); err != nil {
 		return State{}, err
 	}
@@ -243,24 +269,38 @@ func (c *Checker) run(ctx context.Context, spec Spec) {
 	c.mu.Unlock()
 	c.log.Info("checking the repository", zap.Stringer("check", spec.ID), zap.Bool("read_data", spec.ReadData), zap.Int("sample_millionths", spec.Sample), zap.Bool("resume", spec.Resume))
 	report, err := c.check(own, spec)
-	if err == nil {
+	if err == nil && spec.Copy == "" {
 		err = c.mark(own, report)
+	}
+	healed := ""
+	if err == nil {
+		healed = c.heal(own, spec.Copy, report)
 	}
 	if ctx.Err() != nil {
 		return // the record says running: the next start goes on
 	}
 	record := c.outcome(report, err)
+	record.Message += healed
 	for c.end(ctx, record) != nil && ctx.Err() == nil {
 		wait(ctx, retryEvery)
 	}
 }
 
-// check runs it.
+// check runs it. A copy is compared with nothing that the catalog knows: it may be
+// behind. It has a folder of its own, so that neither takes up the other's note.
 func (c *Checker) check(ctx context.Context, spec Spec) (*check.Report, error) {
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	r, known, dir := c.repo, c.known, c.dir
+	if spec.Copy != "" {
+		var err error
+		if r, err = c.copyRepository(ctx, spec.Copy); err != nil {
+			return nil, err
+		}
+		known, dir = nil, filepath.Join(c.dir, "copy-"+spec.Copy)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("prepare the check: %w", err)
 	}
-	return check.Run(ctx, c.repo.Store(), check.Options{Repository: c.repo, Unlockers: c.unlockers, Known: c.known, Dir: c.dir, Resume: spec.Resume,
+	return check.Run(ctx, r.Store(), check.Options{Repository: r, Unlockers: c.unlockers, Known: known, Dir: dir, Resume: spec.Resume,
 		ReadData: spec.ReadData, Sample: spec.Sample, Seed: spec.Seed, BytesPerSecond: spec.BytesPerSecond, Progress: c.progress})
 }
 

@@ -52,11 +52,13 @@ type Scrubber struct {
 	o         Options
 	log       *zap.Logger
 	inspector *check.Inspector
+	copies    Copies // nil without
 }
 
-// NewScrubber makes a Scrubber; Run gives it life.
-func NewScrubber(r *repo.Repository, c Catalog, m *Marks, o Options, log *zap.Logger) *Scrubber {
-	return &Scrubber{repo: r, catalog: c, marks: m, o: o, log: log.Named("scrub"), inspector: check.NewInspector(r)}
+// NewScrubber makes a Scrubber; Run gives it life. Copies heal what it finds; nil
+// without.
+func NewScrubber(r *repo.Repository, c Catalog, m *Marks, copies Copies, o Options, log *zap.Logger) *Scrubber {
+	return &Scrubber{repo: r, catalog: c, marks: m, o: o, log: log.Named("scrub"), inspector: check.NewInspector(r), copies: copies}
 }
 
 // Run scrubs until ctx ends.
@@ -170,7 +172,13 @@ func (s *Scrubber) read(ctx context.Context, domain seal.DomainID, id pack.ID) (
 		return 0, err
 	case found.Bad != nil:
 		s.log.Error("scrub found a damaged pack", zap.String("object", repo.PackObject(domain, id)), zap.String("detail", found.Detail))
-		return found.Bytes, s.marks.Mark(ctx, *found.Bad)
+		if err := s.marks.Mark(ctx, *found.Bad); err != nil {
+			return found.Bytes, err
+		}
+		if s.copies != nil {
+			s.copies.HealLater("", repo.PackObject(domain, id))
+		}
+		return found.Bytes, nil
 	}
 	return found.Bytes, s.marks.Clear(ctx, domain, id)
 }

@@ -97,7 +97,7 @@ func (w *world) damage(key string) {
 }
 
 func (w *world) scrubber(o scrub.Options) *scrub.Scrubber {
-	return scrub.NewScrubber(w.repo, w.catalog, w.marks, o, zaptest.NewLogger(w.t))
+	return scrub.NewScrubber(w.repo, w.catalog, w.marks, nil, o, zaptest.NewLogger(w.t))
 }
 
 func (w *world) checker() *scrub.Checker {

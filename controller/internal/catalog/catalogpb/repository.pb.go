@@ -1710,7 +1710,9 @@ type Check struct {
 	// Places of chunks whose tables were not looked up.
 	Untraced int64 `protobuf:"varint,21,opt,name=untraced,proto3" json:"untraced,omitempty"`
 	// Whether a part of it was done before an interruption.
-	Resumed       bool `protobuf:"varint,22,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	Resumed bool `protobuf:"varint,22,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	// Copy of the repository that was checked; empty for its own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1897,6 +1899,13 @@ func (x *Check) GetResumed() bool {
 		return x.Resumed
 	}
 	return false
+}
+
+func (x *Check) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckFinding is one object with which something is wrong.
@@ -2655,6 +2664,206 @@ func (x *DistrustedPack) GetAgent() []byte {
 	return nil
 }
 
+// CopyState is how far a copy of the repository was when it was last compared.
+type CopyState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the copy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Store, without credentials.
+	Location string `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	// When the repository was begun in it, or found in it.
+	Begun *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=begun,proto3" json:"begun,omitempty"`
+	// When it was last compared with the repository's own store, to the end.
+	Compared *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=compared,proto3" json:"compared,omitempty"`
+	// When it last had everything that a comparison had found.
+	Complete *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Objects not copied then.
+	Objects int64 `protobuf:"varint,6,opt,name=objects,proto3" json:"objects,omitempty"`
+	// Bytes of them.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Time of the oldest of them.
+	Oldest *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Objects that are in the copy alone and that nothing permits to delete.
+	Strays int64 `protobuf:"varint,9,opt,name=strays,proto3" json:"strays,omitempty"`
+	// Objects that could not be copied because they are damaged.
+	LeftOut int64 `protobuf:"varint,10,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// Whether it was told that the copy is late, and not yet that it has caught up.
+	Late bool `protobuf:"varint,11,opt,name=late,proto3" json:"late,omitempty"`
+	// Whether it held objects when this catalog first met it: what is in it alone may have been deleted while nobody looked.
+	Returned      bool `protobuf:"varint,12,opt,name=returned,proto3" json:"returned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyState) Reset() {
+	*x = CopyState{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyState) ProtoMessage() {}
+
+func (x *CopyState) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyState.ProtoReflect.Descriptor instead.
+func (*CopyState) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CopyState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CopyState) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CopyState) GetBegun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+func (x *CopyState) GetCompared() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Compared
+	}
+	return nil
+}
+
+func (x *CopyState) GetComplete() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Complete
+	}
+	return nil
+}
+
+func (x *CopyState) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *CopyState) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CopyState) GetOldest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *CopyState) GetStrays() int64 {
+	if x != nil {
+		return x.Strays
+	}
+	return 0
+}
+
+func (x *CopyState) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+func (x *CopyState) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
+
+func (x *CopyState) GetReturned() bool {
+	if x != nil {
+		return x.Returned
+	}
+	return false
+}
+
+// Permit says that an object was deleted from the store on purpose, so that copies may follow.
+type Permit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Key of the object, or a prefix that ends in "/" and stands for everything under it.
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// When it was permitted.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Permit) Reset() {
+	*x = Permit{}
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Permit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Permit) ProtoMessage() {}
+
+func (x *Permit) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_catalog_v1_repository_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Permit.ProtoReflect.Descriptor instead.
+func (*Permit) Descriptor() ([]byte, []int) {
+	return file_tuskvault_catalog_v1_repository_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Permit) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Permit) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_tuskvault_catalog_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
@@ -2792,7 +3001,7 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\bShipment\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12 \n" +
 	"\vsynchronous\x18\x02 \x01(\bR\vsynchronous\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload\"\xdd\x05\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"\xf1\x05\n" +
 	"\x05Check\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .tuskvault.catalog.v1.CheckStateR\x05state\x12\x0e\n" +
@@ -2820,7 +3029,8 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"hurt_total\x18\x13 \x01(\x03R\thurtTotal\x126\n" +
 	"\x04hurt\x18\x14 \x03(\v2\".tuskvault.catalog.v1.HurtSnapshotR\x04hurt\x12\x1a\n" +
 	"\buntraced\x18\x15 \x01(\x03R\buntraced\x12\x18\n" +
-	"\aresumed\x18\x16 \x01(\bR\aresumed\"\xec\x01\n" +
+	"\aresumed\x18\x16 \x01(\bR\aresumed\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"\xec\x01\n" +
 	"\fCheckFinding\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x16\n" +
@@ -2876,7 +3086,24 @@ const file_tuskvault_catalog_v1_repository_proto_rawDesc = "" +
 	"\x0eDistrustedPack\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\fR\x06domain\x12\x12\n" +
 	"\x04pack\x18\x02 \x01(\fR\x04pack\x12\x14\n" +
-	"\x05agent\x18\x03 \x01(\fR\x05agent*m\n" +
+	"\x05agent\x18\x03 \x01(\fR\x05agent\"\xa4\x03\n" +
+	"\tCopyState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x120\n" +
+	"\x05begun\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05begun\x126\n" +
+	"\bcompared\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bcompared\x126\n" +
+	"\bcomplete\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bcomplete\x12\x18\n" +
+	"\aobjects\x18\x06 \x01(\x03R\aobjects\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x122\n" +
+	"\x06oldest\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12\x16\n" +
+	"\x06strays\x18\t \x01(\x03R\x06strays\x12\x19\n" +
+	"\bleft_out\x18\n" +
+	" \x01(\x03R\aleftOut\x12\x12\n" +
+	"\x04late\x18\v \x01(\bR\x04late\x12\x1a\n" +
+	"\breturned\x18\f \x01(\bR\breturned\"R\n" +
+	"\x06Permit\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since*m\n" +
 	"\tPackState\x12\x1a\n" +
 	"\x16PACK_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11PACK_STATE_INTENT\x10\x01\x12\x15\n" +
@@ -2905,7 +3132,7 @@ func file_tuskvault_catalog_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_catalog_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_tuskvault_catalog_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(PackState)(0),                // 0: tuskvault.catalog.v1.PackState
 	(CheckState)(0),               // 1: tuskvault.catalog.v1.CheckState
@@ -2935,63 +3162,70 @@ var file_tuskvault_catalog_v1_repository_proto_goTypes = []any{
 	(*Erasure)(nil),               // 25: tuskvault.catalog.v1.Erasure
 	(*Distrust)(nil),              // 26: tuskvault.catalog.v1.Distrust
 	(*DistrustedPack)(nil),        // 27: tuskvault.catalog.v1.DistrustedPack
-	(*Witness)(nil),               // 28: tuskvault.catalog.v1.Witness
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*Fence)(nil),                 // 30: tuskvault.catalog.v1.Fence
+	(*CopyState)(nil),             // 28: tuskvault.catalog.v1.CopyState
+	(*Permit)(nil),                // 29: tuskvault.catalog.v1.Permit
+	(*Witness)(nil),               // 30: tuskvault.catalog.v1.Witness
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*Fence)(nil),                 // 32: tuskvault.catalog.v1.Fence
 }
 var file_tuskvault_catalog_v1_repository_proto_depIdxs = []int32{
-	28, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
-	29, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
-	28, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
-	29, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
-	29, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
-	29, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
-	29, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	28, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
-	29, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
-	30, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
-	29, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
-	29, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
+	30, // 0: tuskvault.catalog.v1.Meta.head:type_name -> tuskvault.catalog.v1.Witness
+	31, // 1: tuskvault.catalog.v1.Meta.created:type_name -> google.protobuf.Timestamp
+	30, // 2: tuskvault.catalog.v1.Meta.base:type_name -> tuskvault.catalog.v1.Witness
+	31, // 3: tuskvault.catalog.v1.Meta.full_time:type_name -> google.protobuf.Timestamp
+	31, // 4: tuskvault.catalog.v1.Key.created:type_name -> google.protobuf.Timestamp
+	31, // 5: tuskvault.catalog.v1.Key.confirmed:type_name -> google.protobuf.Timestamp
+	31, // 6: tuskvault.catalog.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	30, // 7: tuskvault.catalog.v1.Pause.witness:type_name -> tuskvault.catalog.v1.Witness
+	31, // 8: tuskvault.catalog.v1.Pause.resumed:type_name -> google.protobuf.Timestamp
+	32, // 9: tuskvault.catalog.v1.Snapshot.fence:type_name -> tuskvault.catalog.v1.Fence
+	31, // 10: tuskvault.catalog.v1.Snapshot.started:type_name -> google.protobuf.Timestamp
+	31, // 11: tuskvault.catalog.v1.Snapshot.committed:type_name -> google.protobuf.Timestamp
 	7,  // 12: tuskvault.catalog.v1.Snapshot.forgotten:type_name -> tuskvault.catalog.v1.Forgotten
 	8,  // 13: tuskvault.catalog.v1.Snapshot.hold:type_name -> tuskvault.catalog.v1.Hold
-	29, // 14: tuskvault.catalog.v1.Snapshot.purged:type_name -> google.protobuf.Timestamp
+	31, // 14: tuskvault.catalog.v1.Snapshot.purged:type_name -> google.protobuf.Timestamp
 	9,  // 15: tuskvault.catalog.v1.Snapshot.contents:type_name -> tuskvault.catalog.v1.SnapshotDatabase
-	29, // 16: tuskvault.catalog.v1.Forgotten.time:type_name -> google.protobuf.Timestamp
-	29, // 17: tuskvault.catalog.v1.Forgotten.purge_after:type_name -> google.protobuf.Timestamp
-	29, // 18: tuskvault.catalog.v1.Hold.until:type_name -> google.protobuf.Timestamp
-	29, // 19: tuskvault.catalog.v1.Hold.time:type_name -> google.protobuf.Timestamp
-	29, // 20: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
-	29, // 21: tuskvault.catalog.v1.Clock.believed:type_name -> google.protobuf.Timestamp
-	29, // 22: tuskvault.catalog.v1.Clock.looked:type_name -> google.protobuf.Timestamp
-	30, // 23: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
+	31, // 16: tuskvault.catalog.v1.Forgotten.time:type_name -> google.protobuf.Timestamp
+	31, // 17: tuskvault.catalog.v1.Forgotten.purge_after:type_name -> google.protobuf.Timestamp
+	31, // 18: tuskvault.catalog.v1.Hold.until:type_name -> google.protobuf.Timestamp
+	31, // 19: tuskvault.catalog.v1.Hold.time:type_name -> google.protobuf.Timestamp
+	31, // 20: tuskvault.catalog.v1.PruneNeed.since:type_name -> google.protobuf.Timestamp
+	31, // 21: tuskvault.catalog.v1.Clock.believed:type_name -> google.protobuf.Timestamp
+	31, // 22: tuskvault.catalog.v1.Clock.looked:type_name -> google.protobuf.Timestamp
+	32, // 23: tuskvault.catalog.v1.Pack.fence:type_name -> tuskvault.catalog.v1.Fence
 	0,  // 24: tuskvault.catalog.v1.Pack.state:type_name -> tuskvault.catalog.v1.PackState
-	29, // 25: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
-	29, // 26: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	29, // 27: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
+	31, // 25: tuskvault.catalog.v1.Pack.created:type_name -> google.protobuf.Timestamp
+	31, // 26: tuskvault.catalog.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	31, // 27: tuskvault.catalog.v1.Batch.time:type_name -> google.protobuf.Timestamp
 	14, // 28: tuskvault.catalog.v1.Batch.changes:type_name -> tuskvault.catalog.v1.Change
 	15, // 29: tuskvault.catalog.v1.LogRecord.batches:type_name -> tuskvault.catalog.v1.Batch
 	1,  // 30: tuskvault.catalog.v1.Check.state:type_name -> tuskvault.catalog.v1.CheckState
-	29, // 31: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
-	29, // 32: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
+	31, // 31: tuskvault.catalog.v1.Check.started:type_name -> google.protobuf.Timestamp
+	31, // 32: tuskvault.catalog.v1.Check.ended:type_name -> google.protobuf.Timestamp
 	19, // 33: tuskvault.catalog.v1.Check.findings:type_name -> tuskvault.catalog.v1.CheckFinding
 	21, // 34: tuskvault.catalog.v1.Check.hurt:type_name -> tuskvault.catalog.v1.HurtSnapshot
 	20, // 35: tuskvault.catalog.v1.CheckFinding.effects:type_name -> tuskvault.catalog.v1.CheckEffect
-	29, // 36: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
-	29, // 37: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
-	29, // 38: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
+	31, // 36: tuskvault.catalog.v1.Scrub.started:type_name -> google.protobuf.Timestamp
+	31, // 37: tuskvault.catalog.v1.Scrub.completed:type_name -> google.protobuf.Timestamp
+	31, // 38: tuskvault.catalog.v1.Scrub.due:type_name -> google.protobuf.Timestamp
 	24, // 39: tuskvault.catalog.v1.DamagedPack.frames:type_name -> tuskvault.catalog.v1.DamagedFrame
-	29, // 40: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
-	29, // 41: tuskvault.catalog.v1.Erasure.began:type_name -> google.protobuf.Timestamp
-	29, // 42: tuskvault.catalog.v1.Erasure.destroyed:type_name -> google.protobuf.Timestamp
-	29, // 43: tuskvault.catalog.v1.Erasure.done:type_name -> google.protobuf.Timestamp
-	29, // 44: tuskvault.catalog.v1.Distrust.since:type_name -> google.protobuf.Timestamp
-	29, // 45: tuskvault.catalog.v1.Distrust.until:type_name -> google.protobuf.Timestamp
-	29, // 46: tuskvault.catalog.v1.Distrust.done:type_name -> google.protobuf.Timestamp
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	31, // 40: tuskvault.catalog.v1.DamagedPack.found:type_name -> google.protobuf.Timestamp
+	31, // 41: tuskvault.catalog.v1.Erasure.began:type_name -> google.protobuf.Timestamp
+	31, // 42: tuskvault.catalog.v1.Erasure.destroyed:type_name -> google.protobuf.Timestamp
+	31, // 43: tuskvault.catalog.v1.Erasure.done:type_name -> google.protobuf.Timestamp
+	31, // 44: tuskvault.catalog.v1.Distrust.since:type_name -> google.protobuf.Timestamp
+	31, // 45: tuskvault.catalog.v1.Distrust.until:type_name -> google.protobuf.Timestamp
+	31, // 46: tuskvault.catalog.v1.Distrust.done:type_name -> google.protobuf.Timestamp
+	31, // 47: tuskvault.catalog.v1.CopyState.begun:type_name -> google.protobuf.Timestamp
+	31, // 48: tuskvault.catalog.v1.CopyState.compared:type_name -> google.protobuf.Timestamp
+	31, // 49: tuskvault.catalog.v1.CopyState.complete:type_name -> google.protobuf.Timestamp
+	31, // 50: tuskvault.catalog.v1.CopyState.oldest:type_name -> google.protobuf.Timestamp
+	31, // 51: tuskvault.catalog.v1.Permit.since:type_name -> google.protobuf.Timestamp
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_catalog_v1_repository_proto_init() }
@@ -3007,7 +3241,7 @@ func file_tuskvault_catalog_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_catalog_v1_repository_proto_rawDesc), len(file_tuskvault_catalog_v1_repository_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -78,6 +78,14 @@ const (
 	EventKind_EVENT_KIND_SNAPSHOT_RELEASED EventKind = 48
 	// A forgotten snapshot is gone from the store.
 	EventKind_EVENT_KIND_SNAPSHOT_PURGED EventKind = 49
+	// A copy of the repository lacks something for longer than it may.
+	EventKind_EVENT_KIND_COPY_LATE EventKind = 55
+	// A copy that was late has everything again.
+	EventKind_EVENT_KIND_COPY_CAUGHT_UP EventKind = 56
+	// A copy is not what it should be, or lacks what is damaged in the repository's own store.
+	EventKind_EVENT_KIND_COPY_ALARM EventKind = 57
+	// A damaged or missing object was replaced by a good one from another store.
+	EventKind_EVENT_KIND_OBJECT_HEALED EventKind = 58
 )
 
 // Enum value maps for EventKind.
@@ -108,6 +116,10 @@ var (
 		47: "EVENT_KIND_SNAPSHOT_HELD",
 		48: "EVENT_KIND_SNAPSHOT_RELEASED",
 		49: "EVENT_KIND_SNAPSHOT_PURGED",
+		55: "EVENT_KIND_COPY_LATE",
+		56: "EVENT_KIND_COPY_CAUGHT_UP",
+		57: "EVENT_KIND_COPY_ALARM",
+		58: "EVENT_KIND_OBJECT_HEALED",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED":          0,
@@ -135,6 +147,10 @@ var (
 		"EVENT_KIND_SNAPSHOT_HELD":        47,
 		"EVENT_KIND_SNAPSHOT_RELEASED":    48,
 		"EVENT_KIND_SNAPSHOT_PURGED":      49,
+		"EVENT_KIND_COPY_LATE":            55,
+		"EVENT_KIND_COPY_CAUGHT_UP":       56,
+		"EVENT_KIND_COPY_ALARM":           57,
+		"EVENT_KIND_OBJECT_HEALED":        58,
 	}
 )
 
@@ -638,7 +654,7 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\bEventGap\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason*\xfd\x05\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\xef\x06\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15EVENT_KIND_JOB_QUEUED\x10\x01\x12\x19\n" +
@@ -665,7 +681,11 @@ const file_tuskvault_v1_events_proto_rawDesc = "" +
 	"\x1fEVENT_KIND_SNAPSHOT_UNFORGOTTEN\x10.\x12\x1c\n" +
 	"\x18EVENT_KIND_SNAPSHOT_HELD\x10/\x12 \n" +
 	"\x1cEVENT_KIND_SNAPSHOT_RELEASED\x100\x12\x1e\n" +
-	"\x1aEVENT_KIND_SNAPSHOT_PURGED\x1012R\n" +
+	"\x1aEVENT_KIND_SNAPSHOT_PURGED\x101\x12\x18\n" +
+	"\x14EVENT_KIND_COPY_LATE\x107\x12\x1d\n" +
+	"\x19EVENT_KIND_COPY_CAUGHT_UP\x108\x12\x19\n" +
+	"\x15EVENT_KIND_COPY_ALARM\x109\x12\x1c\n" +
+	"\x18EVENT_KIND_OBJECT_HEALED\x10:2R\n" +
 	"\fEventService\x12B\n" +
 	"\x05Watch\x12\x1a.tuskvault.v1.WatchRequest\x1a\x1b.tuskvault.v1.WatchResponse0\x01B\xb3\x01\n" +
 	"\x10com.tuskvault.v1B\vEventsProtoP\x01ZAgithub.com/tuskvault/tuskvault/proto/gen/tuskvault/v1;tuskvaultv1\xa2\x02\x03TXX\xaa\x02\fTuskvault.V1\xca\x02\fTuskvault\\V1\xe2\x02\x18Tuskvault\\V1\\GPBMetadata\xea\x02\rTuskvault::V1b\x06proto3"

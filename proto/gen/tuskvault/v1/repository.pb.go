@@ -9,6 +9,7 @@ package tuskvaultv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -87,6 +88,71 @@ func (CheckState) EnumDescriptor() ([]byte, []int) {
 	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{0}
 }
 
+// CopyState is how a copy of the repository stands.
+type CopyState int32
+
+const (
+	// Never sent; refused by readers.
+	CopyState_COPY_STATE_UNSPECIFIED CopyState = 0
+	// It was not compared yet since the controller started.
+	CopyState_COPY_STATE_STARTING CopyState = 1
+	// It has everything that the last comparison found.
+	CopyState_COPY_STATE_COMPLETE CopyState = 2
+	// Objects are being copied, or wait for it.
+	CopyState_COPY_STATE_COPYING CopyState = 3
+	// The last attempt failed; it is tried again.
+	CopyState_COPY_STATE_FAILING CopyState = 4
+	// It is not touched before a person has looked.
+	CopyState_COPY_STATE_REFUSED CopyState = 5
+)
+
+// Enum value maps for CopyState.
+var (
+	CopyState_name = map[int32]string{
+		0: "COPY_STATE_UNSPECIFIED",
+		1: "COPY_STATE_STARTING",
+		2: "COPY_STATE_COMPLETE",
+		3: "COPY_STATE_COPYING",
+		4: "COPY_STATE_FAILING",
+		5: "COPY_STATE_REFUSED",
+	}
+	CopyState_value = map[string]int32{
+		"COPY_STATE_UNSPECIFIED": 0,
+		"COPY_STATE_STARTING":    1,
+		"COPY_STATE_COMPLETE":    2,
+		"COPY_STATE_COPYING":     3,
+		"COPY_STATE_FAILING":     4,
+		"COPY_STATE_REFUSED":     5,
+	}
+)
+
+func (x CopyState) Enum() *CopyState {
+	p := new(CopyState)
+	*p = x
+	return p
+}
+
+func (x CopyState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CopyState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tuskvault_v1_repository_proto_enumTypes[1].Descriptor()
+}
+
+func (CopyState) Type() protoreflect.EnumType {
+	return &file_tuskvault_v1_repository_proto_enumTypes[1]
+}
+
+func (x CopyState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CopyState.Descriptor instead.
+func (CopyState) EnumDescriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{1}
+}
+
 // PruneState is how a prune stands.
 type PruneState int32
 
@@ -132,11 +198,11 @@ func (x PruneState) String() string {
 }
 
 func (PruneState) Descriptor() protoreflect.EnumDescriptor {
-	return file_tuskvault_v1_repository_proto_enumTypes[1].Descriptor()
+	return file_tuskvault_v1_repository_proto_enumTypes[2].Descriptor()
 }
 
 func (PruneState) Type() protoreflect.EnumType {
-	return &file_tuskvault_v1_repository_proto_enumTypes[1]
+	return &file_tuskvault_v1_repository_proto_enumTypes[2]
 }
 
 func (x PruneState) Number() protoreflect.EnumNumber {
@@ -145,7 +211,7 @@ func (x PruneState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PruneState.Descriptor instead.
 func (PruneState) EnumDescriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{1}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{2}
 }
 
 // Check is one check of the repository.
@@ -192,7 +258,9 @@ type Check struct {
 	// Whether a part was done before an interruption.
 	Resumed bool `protobuf:"varint,20,opt,name=resumed,proto3" json:"resumed,omitempty"`
 	// How far it is, while it runs.
-	Progress      *CheckProgress `protobuf:"bytes,21,opt,name=progress,proto3" json:"progress,omitempty"`
+	Progress *CheckProgress `protobuf:"bytes,21,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Copy of the repository that is checked; empty for the repository's own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +440,13 @@ func (x *Check) GetProgress() *CheckProgress {
 		return x.Progress
 	}
 	return nil
+}
+
+func (x *Check) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckProgress is how far a check is.
@@ -744,8 +819,10 @@ type CheckRepositoryRequest struct {
 	Resume bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Greatest number of bytes read from the store in a second; 0 means no bound.
 	BytesPerSecond int64 `protobuf:"varint,6,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Name of the copy to check; empty for the repository's own store.
+	Copy          string `protobuf:"bytes,55,opt,name=copy,proto3" json:"copy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckRepositoryRequest) Reset() {
@@ -818,6 +895,13 @@ func (x *CheckRepositoryRequest) GetBytesPerSecond() int64 {
 		return x.BytesPerSecond
 	}
 	return 0
+}
+
+func (x *CheckRepositoryRequest) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // CheckRepositoryResponse is the check that runs.
@@ -1397,7 +1481,9 @@ type GetRepositoryStatsResponse struct {
 	// By kind of object.
 	Objects []*ObjectStats `protobuf:"bytes,7,rep,name=objects,proto3" json:"objects,omitempty"`
 	// By domain.
-	Domains       []*DomainStats `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
+	Domains []*DomainStats `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
+	// Copies, as far as they are; what is in them is not counted above.
+	Copies        []*CopyStatus `protobuf:"bytes,55,rep,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1488,6 +1574,185 @@ func (x *GetRepositoryStatsResponse) GetDomains() []*DomainStats {
 	return nil
 }
 
+func (x *GetRepositoryStatsResponse) GetCopies() []*CopyStatus {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+// CopyStatus is how far a copy of the repository is.
+type CopyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the controller's configuration.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Store, without credentials.
+	Store string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	// How it stands.
+	State CopyState `protobuf:"varint,3,opt,name=state,proto3,enum=tuskvault.v1.CopyState" json:"state,omitempty"`
+	// Objects not copied yet, as the last comparison found less what was copied since.
+	ObjectsWaiting int64 `protobuf:"varint,4,opt,name=objects_waiting,json=objectsWaiting,proto3" json:"objects_waiting,omitempty"`
+	// Bytes of them.
+	BytesWaiting int64 `protobuf:"varint,5,opt,name=bytes_waiting,json=bytesWaiting,proto3" json:"bytes_waiting,omitempty"`
+	// Age of the oldest of them, or of the last time it had everything when it cannot be reached.
+	Lag *durationpb.Duration `protobuf:"bytes,6,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Lag from which on it is late.
+	MaxLag *durationpb.Duration `protobuf:"bytes,7,opt,name=max_lag,json=maxLag,proto3" json:"max_lag,omitempty"`
+	// When both stores were last compared to the end.
+	CompareTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=compare_time,json=compareTime,proto3" json:"compare_time,omitempty"`
+	// When the copy last had everything.
+	CompleteTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=complete_time,json=completeTime,proto3" json:"complete_time,omitempty"`
+	// Objects that are in the copy alone and that nothing permits to delete there.
+	Strays int64 `protobuf:"varint,10,opt,name=strays,proto3" json:"strays,omitempty"`
+	// Objects that could not be copied because they are damaged.
+	LeftOut int64 `protobuf:"varint,11,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// What is wrong; empty when nothing is.
+	Problem string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Whether it is late.
+	Late bool `protobuf:"varint,13,opt,name=late,proto3" json:"late,omitempty"`
+	// Reads that restores and exports did from it since the controller started, because the repository's own store did not give what they needed.
+	Reads int64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
+	// Objects healed by it, or in it, since the controller started.
+	Healed        int64 `protobuf:"varint,15,opt,name=healed,proto3" json:"healed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyStatus) Reset() {
+	*x = CopyStatus{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyStatus) ProtoMessage() {}
+
+func (x *CopyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyStatus.ProtoReflect.Descriptor instead.
+func (*CopyStatus) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CopyStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetState() CopyState {
+	if x != nil {
+		return x.State
+	}
+	return CopyState_COPY_STATE_UNSPECIFIED
+}
+
+func (x *CopyStatus) GetObjectsWaiting() int64 {
+	if x != nil {
+		return x.ObjectsWaiting
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetBytesWaiting() int64 {
+	if x != nil {
+		return x.BytesWaiting
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetMaxLag() *durationpb.Duration {
+	if x != nil {
+		return x.MaxLag
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetCompareTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompareTime
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteTime
+	}
+	return nil
+}
+
+func (x *CopyStatus) GetStrays() int64 {
+	if x != nil {
+		return x.Strays
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *CopyStatus) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
+
+func (x *CopyStatus) GetReads() int64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *CopyStatus) GetHealed() int64 {
+	if x != nil {
+		return x.Healed
+	}
+	return 0
+}
+
 // Prune is one run over domains that deletes what no snapshot needs.
 type Prune struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1525,7 +1790,7 @@ type Prune struct {
 
 func (x *Prune) Reset() {
 	*x = Prune{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1802,7 @@ func (x *Prune) String() string {
 func (*Prune) ProtoMessage() {}
 
 func (x *Prune) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1815,7 @@ func (x *Prune) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prune.ProtoReflect.Descriptor instead.
 func (*Prune) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Prune) GetId() string {
@@ -1666,7 +1931,7 @@ type PruneProgress struct {
 
 func (x *PruneProgress) Reset() {
 	*x = PruneProgress{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1943,7 @@ func (x *PruneProgress) String() string {
 func (*PruneProgress) ProtoMessage() {}
 
 func (x *PruneProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1956,7 @@ func (x *PruneProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneProgress.ProtoReflect.Descriptor instead.
 func (*PruneProgress) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PruneProgress) GetDomain() string {
@@ -1762,7 +2027,7 @@ type PruneOutcome struct {
 
 func (x *PruneOutcome) Reset() {
 	*x = PruneOutcome{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +2039,7 @@ func (x *PruneOutcome) String() string {
 func (*PruneOutcome) ProtoMessage() {}
 
 func (x *PruneOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +2052,7 @@ func (x *PruneOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneOutcome.ProtoReflect.Descriptor instead.
 func (*PruneOutcome) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{19}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PruneOutcome) GetDomain() string {
@@ -1940,7 +2205,7 @@ type PruneRepositoryRequest struct {
 
 func (x *PruneRepositoryRequest) Reset() {
 	*x = PruneRepositoryRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2217,7 @@ func (x *PruneRepositoryRequest) String() string {
 func (*PruneRepositoryRequest) ProtoMessage() {}
 
 func (x *PruneRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2230,7 @@ func (x *PruneRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*PruneRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{20}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneRepositoryRequest) GetRequestId() string {
@@ -2007,7 +2272,7 @@ type PruneRepositoryResponse struct {
 
 func (x *PruneRepositoryResponse) Reset() {
 	*x = PruneRepositoryResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2284,7 @@ func (x *PruneRepositoryResponse) String() string {
 func (*PruneRepositoryResponse) ProtoMessage() {}
 
 func (x *PruneRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2297,7 @@ func (x *PruneRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*PruneRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{21}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneRepositoryResponse) GetPrune() *Prune {
@@ -2051,7 +2316,7 @@ type WatchPruneRequest struct {
 
 func (x *WatchPruneRequest) Reset() {
 	*x = WatchPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2328,7 @@ func (x *WatchPruneRequest) String() string {
 func (*WatchPruneRequest) ProtoMessage() {}
 
 func (x *WatchPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2341,7 @@ func (x *WatchPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPruneRequest.ProtoReflect.Descriptor instead.
 func (*WatchPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{22}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{23}
 }
 
 // WatchPruneResponse is the prune as it stands.
@@ -2090,7 +2355,7 @@ type WatchPruneResponse struct {
 
 func (x *WatchPruneResponse) Reset() {
 	*x = WatchPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2367,7 @@ func (x *WatchPruneResponse) String() string {
 func (*WatchPruneResponse) ProtoMessage() {}
 
 func (x *WatchPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2380,7 @@ func (x *WatchPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPruneResponse.ProtoReflect.Descriptor instead.
 func (*WatchPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{23}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchPruneResponse) GetPrune() *Prune {
@@ -2136,7 +2401,7 @@ type GetPruneRequest struct {
 
 func (x *GetPruneRequest) Reset() {
 	*x = GetPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2413,7 @@ func (x *GetPruneRequest) String() string {
 func (*GetPruneRequest) ProtoMessage() {}
 
 func (x *GetPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2426,7 @@ func (x *GetPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPruneRequest.ProtoReflect.Descriptor instead.
 func (*GetPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{24}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetPruneRequest) GetPage() *PageRequest {
@@ -2186,7 +2451,7 @@ type GetPruneResponse struct {
 
 func (x *GetPruneResponse) Reset() {
 	*x = GetPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2463,7 @@ func (x *GetPruneResponse) String() string {
 func (*GetPruneResponse) ProtoMessage() {}
 
 func (x *GetPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2476,7 @@ func (x *GetPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPruneResponse.ProtoReflect.Descriptor instead.
 func (*GetPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{25}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetPruneResponse) GetPrune() *Prune {
@@ -2244,7 +2509,7 @@ type CancelPruneRequest struct {
 
 func (x *CancelPruneRequest) Reset() {
 	*x = CancelPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2521,7 @@ func (x *CancelPruneRequest) String() string {
 func (*CancelPruneRequest) ProtoMessage() {}
 
 func (x *CancelPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2534,7 @@ func (x *CancelPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPruneRequest.ProtoReflect.Descriptor instead.
 func (*CancelPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{26}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{27}
 }
 
 // CancelPruneResponse is the prune as it stood.
@@ -2283,7 +2548,7 @@ type CancelPruneResponse struct {
 
 func (x *CancelPruneResponse) Reset() {
 	*x = CancelPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2560,7 @@ func (x *CancelPruneResponse) String() string {
 func (*CancelPruneResponse) ProtoMessage() {}
 
 func (x *CancelPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2573,7 @@ func (x *CancelPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPruneResponse.ProtoReflect.Descriptor instead.
 func (*CancelPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{27}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelPruneResponse) GetPrune() *Prune {
@@ -2331,7 +2596,7 @@ type DistrustAgentRequest struct {
 
 func (x *DistrustAgentRequest) Reset() {
 	*x = DistrustAgentRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2608,7 @@ func (x *DistrustAgentRequest) String() string {
 func (*DistrustAgentRequest) ProtoMessage() {}
 
 func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2621,7 @@ func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DistrustAgentRequest.ProtoReflect.Descriptor instead.
 func (*DistrustAgentRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{28}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DistrustAgentRequest) GetAgent() string {
@@ -2386,7 +2651,7 @@ type DistrustAgentResponse struct {
 
 func (x *DistrustAgentResponse) Reset() {
 	*x = DistrustAgentResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2663,7 @@ func (x *DistrustAgentResponse) String() string {
 func (*DistrustAgentResponse) ProtoMessage() {}
 
 func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2676,7 @@ func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DistrustAgentResponse.ProtoReflect.Descriptor instead.
 func (*DistrustAgentResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{29}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DistrustAgentResponse) GetPacks() int64 {
@@ -2432,7 +2697,7 @@ var File_tuskvault_v1_repository_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtuskvault/v1/repository.proto\x12\ftuskvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xd6\x05\n" +
+	"\x1dtuskvault/v1/repository.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\xea\x05\n" +
 	"\x05Check\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.tuskvault.v1.CheckStateR\x05state\x12\x1d\n" +
@@ -2460,7 +2725,8 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x0esnapshots_hurt\x18\x12 \x01(\x03R\rsnapshotsHurt\x12\x1a\n" +
 	"\buntraced\x18\x13 \x01(\x03R\buntraced\x12\x18\n" +
 	"\aresumed\x18\x14 \x01(\bR\aresumed\x127\n" +
-	"\bprogress\x18\x15 \x01(\v2\x1b.tuskvault.v1.CheckProgressR\bprogress\"\x84\x02\n" +
+	"\bprogress\x18\x15 \x01(\v2\x1b.tuskvault.v1.CheckProgressR\bprogress\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"\x84\x02\n" +
 	"\rCheckProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12!\n" +
 	"\fdomains_done\x18\x02 \x01(\x05R\vdomainsDone\x12\x18\n" +
@@ -2491,7 +2757,7 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"snapshotId\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x14\n" +
 	"\x05whole\x18\x03 \x01(\bR\x05whole\x12\x18\n" +
-	"\aobjects\x18\x04 \x01(\x03R\aobjects\"\xd7\x01\n" +
+	"\aobjects\x18\x04 \x01(\x03R\aobjects\"\xeb\x01\n" +
 	"\x16CheckRepositoryRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1b\n" +
@@ -2499,7 +2765,8 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11sample_millionths\x18\x03 \x01(\x05R\x10sampleMillionths\x12\x12\n" +
 	"\x04seed\x18\x04 \x01(\x04R\x04seed\x12\x16\n" +
 	"\x06resume\x18\x05 \x01(\bR\x06resume\x12(\n" +
-	"\x10bytes_per_second\x18\x06 \x01(\x03R\x0ebytesPerSecond\"D\n" +
+	"\x10bytes_per_second\x18\x06 \x01(\x03R\x0ebytesPerSecond\x12\x12\n" +
+	"\x04copy\x187 \x01(\tR\x04copy\"D\n" +
 	"\x17CheckRepositoryResponse\x12)\n" +
 	"\x05check\x18\x01 \x01(\v2\x13.tuskvault.v1.CheckR\x05check\"\x13\n" +
 	"\x11WatchCheckRequest\"?\n" +
@@ -2533,7 +2800,7 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"plainBytes\x12!\n" +
 	"\fdedup_factor\x18\t \x01(\x01R\vdedupFactor\x12\x1c\n" +
 	"\treduction\x18\n" +
-	" \x01(\x01R\treduction\"\xbb\x02\n" +
+	" \x01(\x01R\treduction\"\xed\x02\n" +
 	"\x1aGetRepositoryStatsResponse\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x14\n" +
 	"\x05packs\x18\x02 \x01(\x03R\x05packs\x12!\n" +
@@ -2544,7 +2811,26 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x123\n" +
 	"\aobjects\x18\a \x03(\v2\x19.tuskvault.v1.ObjectStatsR\aobjects\x123\n" +
-	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\"\x95\x04\n" +
+	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\x120\n" +
+	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\xa3\x04\n" +
+	"\n" +
+	"CopyStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12-\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x17.tuskvault.v1.CopyStateR\x05state\x12'\n" +
+	"\x0fobjects_waiting\x18\x04 \x01(\x03R\x0eobjectsWaiting\x12#\n" +
+	"\rbytes_waiting\x18\x05 \x01(\x03R\fbytesWaiting\x12+\n" +
+	"\x03lag\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x122\n" +
+	"\amax_lag\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06maxLag\x12=\n" +
+	"\fcompare_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vcompareTime\x12?\n" +
+	"\rcomplete_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12\x16\n" +
+	"\x06strays\x18\n" +
+	" \x01(\x03R\x06strays\x12\x19\n" +
+	"\bleft_out\x18\v \x01(\x03R\aleftOut\x12\x18\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\x12\x12\n" +
+	"\x04late\x18\r \x01(\bR\x04late\x12\x14\n" +
+	"\x05reads\x18\x0e \x01(\x03R\x05reads\x12\x16\n" +
+	"\x06healed\x18\x0f \x01(\x03R\x06healed\"\x95\x04\n" +
 	"\x05Prune\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.tuskvault.v1.PruneStateR\x05state\x12\x1d\n" +
@@ -2629,7 +2915,14 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\x11CHECK_STATE_CLEAN\x10\x02\x12\x17\n" +
 	"\x13CHECK_STATE_DAMAGED\x10\x03\x12\x16\n" +
 	"\x12CHECK_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14CHECK_STATE_CANCELED\x10\x05*\x8a\x01\n" +
+	"\x14CHECK_STATE_CANCELED\x10\x05*\xa1\x01\n" +
+	"\tCopyState\x12\x1a\n" +
+	"\x16COPY_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13COPY_STATE_STARTING\x10\x01\x12\x17\n" +
+	"\x13COPY_STATE_COMPLETE\x10\x02\x12\x16\n" +
+	"\x12COPY_STATE_COPYING\x10\x03\x12\x16\n" +
+	"\x12COPY_STATE_FAILING\x10\x04\x12\x16\n" +
+	"\x12COPY_STATE_REFUSED\x10\x05*\x8a\x01\n" +
 	"\n" +
 	"PruneState\x12\x1b\n" +
 	"\x17PRUNE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2664,98 +2957,107 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 	return file_tuskvault_v1_repository_proto_rawDescData
 }
 
-var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
-	(PruneState)(0),                    // 1: tuskvault.v1.PruneState
-	(*Check)(nil),                      // 2: tuskvault.v1.Check
-	(*CheckProgress)(nil),              // 3: tuskvault.v1.CheckProgress
-	(*CheckFinding)(nil),               // 4: tuskvault.v1.CheckFinding
-	(*CheckEffect)(nil),                // 5: tuskvault.v1.CheckEffect
-	(*HurtSnapshot)(nil),               // 6: tuskvault.v1.HurtSnapshot
-	(*CheckRepositoryRequest)(nil),     // 7: tuskvault.v1.CheckRepositoryRequest
-	(*CheckRepositoryResponse)(nil),    // 8: tuskvault.v1.CheckRepositoryResponse
-	(*WatchCheckRequest)(nil),          // 9: tuskvault.v1.WatchCheckRequest
-	(*WatchCheckResponse)(nil),         // 10: tuskvault.v1.WatchCheckResponse
-	(*GetCheckRequest)(nil),            // 11: tuskvault.v1.GetCheckRequest
-	(*GetCheckResponse)(nil),           // 12: tuskvault.v1.GetCheckResponse
-	(*CancelCheckRequest)(nil),         // 13: tuskvault.v1.CancelCheckRequest
-	(*CancelCheckResponse)(nil),        // 14: tuskvault.v1.CancelCheckResponse
-	(*GetRepositoryStatsRequest)(nil),  // 15: tuskvault.v1.GetRepositoryStatsRequest
-	(*ObjectStats)(nil),                // 16: tuskvault.v1.ObjectStats
-	(*DomainStats)(nil),                // 17: tuskvault.v1.DomainStats
-	(*GetRepositoryStatsResponse)(nil), // 18: tuskvault.v1.GetRepositoryStatsResponse
-	(*Prune)(nil),                      // 19: tuskvault.v1.Prune
-	(*PruneProgress)(nil),              // 20: tuskvault.v1.PruneProgress
-	(*PruneOutcome)(nil),               // 21: tuskvault.v1.PruneOutcome
-	(*PruneRepositoryRequest)(nil),     // 22: tuskvault.v1.PruneRepositoryRequest
-	(*PruneRepositoryResponse)(nil),    // 23: tuskvault.v1.PruneRepositoryResponse
-	(*WatchPruneRequest)(nil),          // 24: tuskvault.v1.WatchPruneRequest
-	(*WatchPruneResponse)(nil),         // 25: tuskvault.v1.WatchPruneResponse
-	(*GetPruneRequest)(nil),            // 26: tuskvault.v1.GetPruneRequest
-	(*GetPruneResponse)(nil),           // 27: tuskvault.v1.GetPruneResponse
-	(*CancelPruneRequest)(nil),         // 28: tuskvault.v1.CancelPruneRequest
-	(*CancelPruneResponse)(nil),        // 29: tuskvault.v1.CancelPruneResponse
-	(*DistrustAgentRequest)(nil),       // 30: tuskvault.v1.DistrustAgentRequest
-	(*DistrustAgentResponse)(nil),      // 31: tuskvault.v1.DistrustAgentResponse
-	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 33: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 34: tuskvault.v1.PageResponse
+	(CopyState)(0),                     // 1: tuskvault.v1.CopyState
+	(PruneState)(0),                    // 2: tuskvault.v1.PruneState
+	(*Check)(nil),                      // 3: tuskvault.v1.Check
+	(*CheckProgress)(nil),              // 4: tuskvault.v1.CheckProgress
+	(*CheckFinding)(nil),               // 5: tuskvault.v1.CheckFinding
+	(*CheckEffect)(nil),                // 6: tuskvault.v1.CheckEffect
+	(*HurtSnapshot)(nil),               // 7: tuskvault.v1.HurtSnapshot
+	(*CheckRepositoryRequest)(nil),     // 8: tuskvault.v1.CheckRepositoryRequest
+	(*CheckRepositoryResponse)(nil),    // 9: tuskvault.v1.CheckRepositoryResponse
+	(*WatchCheckRequest)(nil),          // 10: tuskvault.v1.WatchCheckRequest
+	(*WatchCheckResponse)(nil),         // 11: tuskvault.v1.WatchCheckResponse
+	(*GetCheckRequest)(nil),            // 12: tuskvault.v1.GetCheckRequest
+	(*GetCheckResponse)(nil),           // 13: tuskvault.v1.GetCheckResponse
+	(*CancelCheckRequest)(nil),         // 14: tuskvault.v1.CancelCheckRequest
+	(*CancelCheckResponse)(nil),        // 15: tuskvault.v1.CancelCheckResponse
+	(*GetRepositoryStatsRequest)(nil),  // 16: tuskvault.v1.GetRepositoryStatsRequest
+	(*ObjectStats)(nil),                // 17: tuskvault.v1.ObjectStats
+	(*DomainStats)(nil),                // 18: tuskvault.v1.DomainStats
+	(*GetRepositoryStatsResponse)(nil), // 19: tuskvault.v1.GetRepositoryStatsResponse
+	(*CopyStatus)(nil),                 // 20: tuskvault.v1.CopyStatus
+	(*Prune)(nil),                      // 21: tuskvault.v1.Prune
+	(*PruneProgress)(nil),              // 22: tuskvault.v1.PruneProgress
+	(*PruneOutcome)(nil),               // 23: tuskvault.v1.PruneOutcome
+	(*PruneRepositoryRequest)(nil),     // 24: tuskvault.v1.PruneRepositoryRequest
+	(*PruneRepositoryResponse)(nil),    // 25: tuskvault.v1.PruneRepositoryResponse
+	(*WatchPruneRequest)(nil),          // 26: tuskvault.v1.WatchPruneRequest
+	(*WatchPruneResponse)(nil),         // 27: tuskvault.v1.WatchPruneResponse
+	(*GetPruneRequest)(nil),            // 28: tuskvault.v1.GetPruneRequest
+	(*GetPruneResponse)(nil),           // 29: tuskvault.v1.GetPruneResponse
+	(*CancelPruneRequest)(nil),         // 30: tuskvault.v1.CancelPruneRequest
+	(*CancelPruneResponse)(nil),        // 31: tuskvault.v1.CancelPruneResponse
+	(*DistrustAgentRequest)(nil),       // 32: tuskvault.v1.DistrustAgentRequest
+	(*DistrustAgentResponse)(nil),      // 33: tuskvault.v1.DistrustAgentResponse
+	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 35: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 36: tuskvault.v1.PageResponse
+	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	32, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	32, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
-	5,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
-	2,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
-	2,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	33, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
-	2,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
-	4,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
-	6,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	34, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
-	2,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
-	16, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
-	17, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
-	1,  // 15: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
-	32, // 16: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
-	32, // 17: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
-	20, // 18: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
-	19, // 19: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
-	19, // 20: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	33, // 21: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
-	19, // 22: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	21, // 23: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
-	34, // 24: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
-	19, // 25: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	32, // 26: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
-	7,  // 27: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	9,  // 28: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	11, // 29: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	13, // 30: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	30, // 31: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
-	15, // 32: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	22, // 33: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
-	24, // 34: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
-	26, // 35: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
-	28, // 36: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
-	8,  // 37: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	10, // 38: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	12, // 39: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	14, // 40: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	31, // 41: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
-	18, // 42: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	23, // 43: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
-	25, // 44: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
-	27, // 45: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
-	29, // 46: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	34, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	34, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
+	6,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
+	3,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
+	3,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
+	35, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	3,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
+	5,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
+	7,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
+	36, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	3,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
+	17, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
+	18, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
+	20, // 15: tuskvault.v1.GetRepositoryStatsResponse.copies:type_name -> tuskvault.v1.CopyStatus
+	1,  // 16: tuskvault.v1.CopyStatus.state:type_name -> tuskvault.v1.CopyState
+	37, // 17: tuskvault.v1.CopyStatus.lag:type_name -> google.protobuf.Duration
+	37, // 18: tuskvault.v1.CopyStatus.max_lag:type_name -> google.protobuf.Duration
+	34, // 19: tuskvault.v1.CopyStatus.compare_time:type_name -> google.protobuf.Timestamp
+	34, // 20: tuskvault.v1.CopyStatus.complete_time:type_name -> google.protobuf.Timestamp
+	2,  // 21: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
+	34, // 22: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
+	34, // 23: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
+	22, // 24: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
+	21, // 25: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
+	21, // 26: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	35, // 27: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
+	21, // 28: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	23, // 29: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
+	36, // 30: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
+	21, // 31: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	34, // 32: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
+	8,  // 33: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	10, // 34: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	12, // 35: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	14, // 36: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	32, // 37: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
+	16, // 38: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	24, // 39: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
+	26, // 40: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
+	28, // 41: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
+	30, // 42: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
+	9,  // 43: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	11, // 44: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	13, // 45: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	15, // 46: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	33, // 47: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
+	19, // 48: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	25, // 49: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
+	27, // 50: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
+	29, // 51: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
+	31, // 52: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
+	43, // [43:53] is the sub-list for method output_type
+	33, // [33:43] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -2769,8 +3071,8 @@ func file_tuskvault_v1_repository_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   30,
+			NumEnums:      3,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -100,7 +100,9 @@ type GetStatusResponse struct {
 	// How sound the repository was found to be.
 	RepositoryHealth *RepositoryHealth `protobuf:"bytes,30,opt,name=repository_health,json=repositoryHealth,proto3" json:"repository_health,omitempty"`
 	// Snapshots that did not pass their newest drill.
-	DrillsFailed  int32 `protobuf:"varint,70,opt,name=drills_failed,json=drillsFailed,proto3" json:"drills_failed,omitempty"`
+	DrillsFailed int32 `protobuf:"varint,70,opt,name=drills_failed,json=drillsFailed,proto3" json:"drills_failed,omitempty"`
+	// Copies of the repository in other stores.
+	Copies        []*CopyStatus `protobuf:"bytes,55,rep,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +270,13 @@ func (x *GetStatusResponse) GetDrillsFailed() int32 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetCopies() []*CopyStatus {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
 // RepositoryHealth says when the repository was last looked at, and what is known to be wrong.
 type RepositoryHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -294,7 +303,9 @@ type RepositoryHealth struct {
 	// When the first of them were condemned.
 	CondemnedTime *timestamppb.Timestamp `protobuf:"bytes,41,opt,name=condemned_time,json=condemnedTime,proto3" json:"condemned_time,omitempty"`
 	// What keeps a prune from going on, for people; empty when nothing does.
-	PruneProblem  string `protobuf:"bytes,42,opt,name=prune_problem,json=pruneProblem,proto3" json:"prune_problem,omitempty"`
+	PruneProblem string `protobuf:"bytes,42,opt,name=prune_problem,json=pruneProblem,proto3" json:"prune_problem,omitempty"`
+	// Copy of the repository that the last check was of; empty for the repository's own store.
+	CheckCopy     string `protobuf:"bytes,55,opt,name=check_copy,json=checkCopy,proto3" json:"check_copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -409,6 +420,13 @@ func (x *RepositoryHealth) GetCondemnedTime() *timestamppb.Timestamp {
 func (x *RepositoryHealth) GetPruneProblem() string {
 	if x != nil {
 		return x.PruneProblem
+	}
+	return ""
+}
+
+func (x *RepositoryHealth) GetCheckCopy() string {
+	if x != nil {
+		return x.CheckCopy
 	}
 	return ""
 }
@@ -582,8 +600,8 @@ var File_tuskvault_v1_status_proto protoreflect.FileDescriptor
 
 const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xa7\x06\n" +
+	"\x19tuskvault/v1/status.proto\x12\ftuskvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tuskvault/v1/common.proto\x1a\x1dtuskvault/v1/repository.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\xd9\x06\n" +
 	"\x11GetStatusResponse\x12-\n" +
 	"\x05build\x18\x01 \x01(\v2\x17.tuskvault.v1.BuildInfoR\x05build\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -607,7 +625,8 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\x12catalog_export_lag\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10catalogExportLag\x124\n" +
 	"\anotices\x18\x11 \x03(\v2\x1a.tuskvault.v1.StatusNoticeR\anotices\x12K\n" +
 	"\x11repository_health\x18\x1e \x01(\v2\x1e.tuskvault.v1.RepositoryHealthR\x10repositoryHealth\x12#\n" +
-	"\rdrills_failed\x18F \x01(\x05R\fdrillsFailed\"\xc8\x04\n" +
+	"\rdrills_failed\x18F \x01(\x05R\fdrillsFailed\x120\n" +
+	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\xe7\x04\n" +
 	"\x10RepositoryHealth\x12\x1f\n" +
 	"\vcheck_state\x18\x01 \x01(\tR\n" +
 	"checkState\x129\n" +
@@ -624,7 +643,9 @@ const file_tuskvault_v1_status_proto_rawDesc = "" +
 	"\rdamaged_packs\x18\t \x01(\x03R\fdamagedPacks\x12'\n" +
 	"\x0fcondemned_bytes\x18( \x01(\x03R\x0econdemnedBytes\x12A\n" +
 	"\x0econdemned_time\x18) \x01(\v2\x1a.google.protobuf.TimestampR\rcondemnedTime\x12#\n" +
-	"\rprune_problem\x18* \x01(\tR\fpruneProblem\"p\n" +
+	"\rprune_problem\x18* \x01(\tR\fpruneProblem\x12\x1d\n" +
+	"\n" +
+	"check_copy\x187 \x01(\tR\tcheckCopy\"p\n" +
 	"\fStatusNotice\x122\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x16.tuskvault.v1.SeverityR\bseverity\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -662,7 +683,8 @@ var file_tuskvault_v1_status_proto_goTypes = []any{
 	(*BuildInfo)(nil),             // 6: tuskvault.v1.BuildInfo
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(Severity)(0),                 // 9: tuskvault.v1.Severity
+	(*CopyStatus)(nil),            // 9: tuskvault.v1.CopyStatus
+	(Severity)(0),                 // 10: tuskvault.v1.Severity
 }
 var file_tuskvault_v1_status_proto_depIdxs = []int32{
 	6,  // 0: tuskvault.v1.GetStatusResponse.build:type_name -> tuskvault.v1.BuildInfo
@@ -670,21 +692,22 @@ var file_tuskvault_v1_status_proto_depIdxs = []int32{
 	8,  // 2: tuskvault.v1.GetStatusResponse.catalog_export_lag:type_name -> google.protobuf.Duration
 	3,  // 3: tuskvault.v1.GetStatusResponse.notices:type_name -> tuskvault.v1.StatusNotice
 	2,  // 4: tuskvault.v1.GetStatusResponse.repository_health:type_name -> tuskvault.v1.RepositoryHealth
-	7,  // 5: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
-	7,  // 8: tuskvault.v1.RepositoryHealth.condemned_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
-	7,  // 10: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 11: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
-	4,  // 12: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
-	1,  // 13: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
-	5,  // 14: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	9,  // 5: tuskvault.v1.GetStatusResponse.copies:type_name -> tuskvault.v1.CopyStatus
+	7,  // 6: tuskvault.v1.RepositoryHealth.check_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: tuskvault.v1.RepositoryHealth.scrub_complete_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: tuskvault.v1.RepositoryHealth.scrub_start_time:type_name -> google.protobuf.Timestamp
+	7,  // 9: tuskvault.v1.RepositoryHealth.condemned_time:type_name -> google.protobuf.Timestamp
+	10, // 10: tuskvault.v1.StatusNotice.severity:type_name -> tuskvault.v1.Severity
+	7,  // 11: tuskvault.v1.WhoAmIResponse.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 12: tuskvault.v1.StatusService.GetStatus:input_type -> tuskvault.v1.GetStatusRequest
+	4,  // 13: tuskvault.v1.StatusService.WhoAmI:input_type -> tuskvault.v1.WhoAmIRequest
+	1,  // 14: tuskvault.v1.StatusService.GetStatus:output_type -> tuskvault.v1.GetStatusResponse
+	5,  // 15: tuskvault.v1.StatusService.WhoAmI:output_type -> tuskvault.v1.WhoAmIResponse
+	14, // [14:16] is the sub-list for method output_type
+	12, // [12:14] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_status_proto_init() }
@@ -693,6 +716,7 @@ func file_tuskvault_v1_status_proto_init() {
 		return
 	}
 	file_tuskvault_v1_common_proto_init()
+	file_tuskvault_v1_repository_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
