@@ -26,7 +26,7 @@ func rounds(few, many int) int {
 func TestAFolderStoreLosesNothingWithThePower(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for round := range rounds(150, 20_000) {
+	for round := range rounds(150, 5_000) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		if err := powerRound(t, rng, nil); err != nil {
 			t.Fatalf("round %d: %v", round, err)
