@@ -122,7 +122,9 @@ func TestAPowerLossOfTheControllersMachineLosesNothing(t *testing.T) {
 			select {
 			case <-lost:
 			case r := <-watched: // it ended before, or fsyncs failed it
-				reported[id] = reported[id] || r.Code == 0
+				if r.Code == 0 {
+					reported[id] = true
+				}
 			}
 		}
 		m.disk.Lose()

@@ -52,7 +52,7 @@ type diskPlug struct {
 func (p *diskPlug) open(t *testing.T) blob.Store {
 	s, err := dir.OpenOn(p.disk.Start(), p.disk.Root())
 	must(t, err)
-	return s
+	return p.disk.Guard(s)
 }
 
 func (p *diskPlug) begin(t *testing.T, n int) blob.Store {

@@ -38,7 +38,7 @@ const diskBlock = 64
 //	store, err = dir.OpenOn(disk.Start(), disk.Root())
 //
 // It is a model of one machine: a store that was opened before the loss must not
-// be read after Restart.
+// be read after it. Guard sees to that.
 type Disk struct {
 	t    testing.TB
 	root string

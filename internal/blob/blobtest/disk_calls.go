@@ -2,19 +2,75 @@ package blobtest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
 	"syscall"
 
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/dir"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 // errPower is what every call gets once its process is gone.
 var errPower = fmt.Errorf("this process is dead: %w", errs.Unavailable)
+
+// Guard makes a store on the disk fail to be read, too, once the power is gone or
+// its process is killed: the dead must not look at what they left. Wrap what a
+// program of several goroutines uses.
+func (d *Disk) Guard(s blob.Store) blob.Store {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &guarded{Store: s, d: d, epoch: d.epoch}
+}
+
+type guarded struct {
+	blob.Store
+	d     *Disk
+	epoch int
+}
+
+func (g *guarded) alive() error {
+	g.d.mu.Lock()
+	defer g.d.mu.Unlock()
+	if g.d.lost || g.epoch != g.d.epoch {
+		return errPower
+	}
+	return nil
+}
+
+// Open is that of the store, while the process lives.
+func (g *guarded) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if err := g.alive(); err != nil {
+		return nil, err
+	}
+	return g.Store.Open(ctx, key, offset, length)
+}
+
+// Stat is that of the store, while the process lives.
+func (g *guarded) Stat(ctx context.Context, key string) (blob.Info, error) {
+	if err := g.alive(); err != nil {
+		return blob.Info{}, err
+	}
+	return g.Store.Stat(ctx, key)
+}
+
+// List is that of the store, while the process lives.
+func (g *guarded) List(ctx context.Context, prefix, after string, fn func(blob.Info) error) error {
+	if err := g.alive(); err != nil {
+		return err
+	}
+	return g.Store.List(ctx, prefix, after, func(i blob.Info) error {
+		if err := g.alive(); err != nil {
+			return err
+		}
+		return fn(i)
+	})
+}
 
 // diskProcess is the calls of one process on a Disk.
 type diskProcess struct {
