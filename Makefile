@@ -57,7 +57,7 @@ golden: ## Write the golden repository of this format, once: fails if there is o
 fuzz: ## Fuzz every parser for FUZZTIME (default 30s) each
 	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' $(MODULES)); do d=$$(dirname "$$f"); \
 	  for t in $$(grep -ohE '^func Fuzz[A-Za-z0-9_]+' "$$f" | cut -c6-); do \
-	    echo "fuzz $$d $$t"; go test "./$$d" -run '^$$' -fuzz "^$$t\$$" -fuzztime $${FUZZTIME:-30s} || exit 1; done; done
+	    echo "fuzz $$d $$t"; go test "./$$d" -run '^$$' -fuzz "^$$t\$$" -fuzzminimizetime 10x -fuzztime $${FUZZTIME:-30s} || exit 1; done; done
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Lint Go and protobuf
 	go vet work

@@ -37,16 +37,24 @@ type crashing struct {
 	pg     *pgtest.Server
 	rng    *rand.Rand
 	config string
+	drills string // the agent's folder of drills
+	env    []string
+	// kills counts how often something was killed, killed what.
+	kills  int
+	killed map[string]int
+	// jobs counts the jobs that ended, attempts their attempts.
+	jobs, attempts int
 }
 
 func newCrashing(t *testing.T, pg *pgtest.Server) *crashing {
 	t.Helper()
-	c := &crashing{System: system(t), t: t, pg: pg, rng: seeded(t)}
+	c := &crashing{System: system(t), t: t, pg: pg, rng: seeded(t), drills: drillDir(t), killed: map[string]int{}}
+	c.env = append(pg.Env("postgres"), "TUSKVAULT_DRILL_DIR="+c.drills)
 	c.config = c.Dir + "/controller.yaml"
 	must(t, os.WriteFile(c.config, []byte(quick), 0o600))
 	must(t, c.Init(t.Context()))
 	must(t, c.StartController(t.Context(), "--config", c.config))
-	must(t, c.Enroll(t.Context(), "db1", pg.Env("postgres")))
+	must(t, c.Enroll(t.Context(), "db1", c.env))
 	return c
 }
 
@@ -59,7 +67,8 @@ func (c *crashing) pause(most time.Duration) {
 }
 
 // kill ends a random choice of programs with SIGKILL and starts them again.
-func (c *crashing) kill() string {
+func (c *crashing) kill() {
+	c.t.Helper()
 	what := c.rng.IntN(3)
 	if what != 0 {
 		must(c.t, c.Agents["db1"].Kill())
@@ -72,9 +81,10 @@ func (c *crashing) kill() string {
 		must(c.t, c.StartController(c.t.Context(), "--config", c.config))
 	}
 	if what != 0 {
-		must(c.t, c.StartAgent(c.t.Context(), "db1", "", c.pg.Env("postgres")))
+		must(c.t, c.StartAgent(c.t.Context(), "db1", "", c.env))
 	}
-	return []string{"controller", "agent", "both"}[what]
+	c.kills++
+	c.killed[[]string{"controller", "agent", "both"}[what]]++
 }
 
 // finish waits for a job's end and wants it to have succeeded.
@@ -90,42 +100,101 @@ func (c *crashing) started(args ...string) string {
 	return v.Jobs[0].ID
 }
 
+// act is something that is done with a snapshot while programs are killed. run
+// starts it, has it killed and checks what came of it; want is what the snapshot
+// holds. Another line below is another act under the same kills.
+type act struct {
+	name string
+	run  func(c *crashing, round int, snapshot string, want map[string]string)
+}
+
+var acts = []act{
+	{"restore", (*crashing).restoreUnderKills},
+	{"drill", (*crashing).drillUnderKills},
+	{"check", (*crashing).checkUnderKills},
+}
+
+// under kills programs once or twice while a job runs, and waits for its success.
+func (c *crashing) under(id string) {
+	c.t.Helper()
+	for range 1 + c.rng.IntN(2) {
+		c.pause(1500 * time.Millisecond)
+		c.kill()
+	}
+	c.finish(id)
+	c.attempts += len(job(c.t, c.System, id).Attempts)
+	c.jobs++
+}
+
+func (c *crashing) restoreUnderKills(round int, snapshot string, want map[string]string) {
+	target := "shop_" + strconv.Itoa(round)
+	c.under(c.started("restore", snapshot, "--to", "db1/main", "--database", "shop="+target))
+	if d := cmp.Diff(want, digests(c.t, c.pg, target)); d != "" {
+		c.t.Fatalf("round %d: %s", round, d)
+	}
+	sql(c.t, c.pg, "postgres", "DROP DATABASE "+target)
+}
+
+func (c *crashing) drillUnderKills(_ int, snapshot string, _ map[string]string) {
+	must(c.t, c.Online(c.t.Context(), "db1/main")) // a drill is placed when it is asked for
+	c.under(c.started("snapshot", "verify", snapshot))
+	if r := reports(c.t, c.System, snapshot); len(r) != 1 || r[0].Verdict != "passed" {
+		c.t.Fatalf("reports of the drill of %s: %+v", snapshot, r)
+	}
+	nothingLeft(c.t, c.drills)
+}
+
+// checkUnderKills wants every check that is not cut off to find nothing; one that
+// the controller's death cuts off is asked for again.
+func (c *crashing) checkUnderKills(_ int, _ string, _ map[string]string) {
+	done := make(chan harness.Result, 1)
+	go func() { done <- c.Ctl(c.t.Context(), "repo", "check", "--read-data") }()
+	c.pause(500 * time.Millisecond)
+	c.kill()
+	if r := <-done; r.Code == 7 {
+		c.t.Fatalf("a check found damage:\n%s%s", r.Stdout, r.Stderr)
+	}
+}
+
+// TestKilledProgramsLoseNothing kills agent, controller or both at random moments
+// of real backups and of what is done with their snapshots. TUSKVAULT_KILLS is a
+// least number of kills, for a night.
 func TestKilledProgramsLoseNothing(t *testing.T) {
-	rounds := 4
+	kills := 6
 	if long() {
-		rounds = 40
+		kills = 100
+	}
+	if s := os.Getenv("TUSKVAULT_KILLS"); s != "" {
+		var err error
+		kills, err = strconv.Atoi(s)
+		must(t, err)
 	}
 	pg := pgtest.Start(t, pgtest.Options{})
 	sql(t, pg, "postgres", "CREATE DATABASE shop")
-	const scale = 0.3
+	const scale = 0.1
 	must(t, dataset.Fill(t.Context(), pg.URL("shop"), scale))
 	c := newCrashing(t, pg)
-	for i := range rounds {
+	done := map[string]int{}
+	for round := 0; c.kills < kills || round < len(acts); round++ {
 		must(t, dataset.Change(t.Context(), pg.URL("shop"), scale))
 		want := digests(t, pg, "shop")
 		id := c.started("backup", "db1/main", "--database", "shop")
-		c.pause(1500 * time.Millisecond)
-		who := c.kill()
-		c.finish(id)
-		target := "shop_" + strconv.Itoa(i)
-		restore := c.started("restore", id, "--to", "db1/main", "--database", "shop="+target)
-		if i%2 == 1 {
-			c.pause(1500 * time.Millisecond)
-			who += ", " + c.kill()
+		c.under(id)
+		a := acts[round%len(acts)]
+		a.run(c, round, id, want)
+		done[a.name]++
+		if round%10 == 0 {
+			t.Logf("round %d: %d kills", round, c.kills)
 		}
-		c.finish(restore)
-		if d := cmp.Diff(want, digests(t, pg, target)); d != "" {
-			t.Fatalf("round %d (killed %s): %s", i, who, d)
-		}
-		sql(t, pg, "postgres", "DROP DATABASE "+target)
-		t.Logf("round %d: killed %s, %d attempts of the backup, %d of the restore", i, who, len(job(t, c.System, id).Attempts), len(job(t, c.System, restore).Attempts))
 	}
+	ok(t, c.System, "repo", "check", "--read-data")
 	if left := value(t, pg.URL("postgres"), "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname LIKE 'tuskvault%'"); left != "" {
 		t.Errorf("half-made databases are left: %s", left)
 	}
 	if left := value(t, pg.URL("postgres"), "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'tuskvault%' AND backend_type = 'client backend' AND state LIKE 'idle in%'"); left != "0" {
 		t.Errorf("%s transactions are left open", left)
 	}
+	t.Logf("%d kills (%v) in %d jobs of %d attempts; after backups: %v", c.kills, c.killed, c.jobs, c.attempts, done)
 }
 
 func TestACanceledBackupStopsWithinSecondsAndLeavesNoSnapshot(t *testing.T) {

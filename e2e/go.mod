@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	github.com/google/go-cmp v0.7.0
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/tuskvault/tuskvault/internal v0.0.0-00010101000000-000000000000
 	github.com/tuskvault/tuskvault/proto v0.0.0-00010101000000-000000000000

@@ -171,11 +171,12 @@ func (c *checker) gone(ctx context.Context, key string, err error) bool {
 // maxDetail bounds what is said of one finding, in bytes.
 const maxDetail = 512
 
-// reason gives an error in words; what is in it comes from a store.
+// reason gives an error in words; what is in it comes from a store. Of a long one
+// the middle is left out: at its end is what the store said.
 func reason(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "?")
 	if len(text) > maxDetail {
-		text = strings.ToValidUTF8(text[:maxDetail], "") + "…"
+		text = strings.ToValidUTF8(text[:maxDetail/2], "") + "…" + strings.ToValidUTF8(text[len(text)-maxDetail/2:], "")
 	}
 	return text
 }

@@ -160,6 +160,8 @@ func classify(err error) error {
 		return fmt.Errorf("another process has it open: %w", errs.Busy)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrInvalidMapping):
 		return fmt.Errorf("%w: %w", err, errs.Corrupt)
+	case errors.Is(err, bolterrors.ErrKeyRequired), errors.Is(err, bolterrors.ErrKeyTooLarge), errors.Is(err, bolterrors.ErrValueTooLarge):
+		return fmt.Errorf("%w: %w", err, errs.Invalid) // a record of the log that makes no sense
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
 		return fmt.Errorf("the catalog is closed: %w", errs.Unavailable)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -56,6 +56,43 @@ func TestAPutWithoutAnAnswerIsFoundOutByReadingBack(t *testing.T) {
 	}
 }
 
+func TestAPutThatLandsAfterItsTimeOutHarmsNothing(t *testing.T) {
+	for _, prefix := range []string{"packs/", "index/", "snapshots/"} {
+		for _, times := range []int{1, 6} { // put again at once, or given up and done again by another attempt
+			t.Run(fmt.Sprintf("%s %d times", prefix, times), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.start()
+					a := w.agent()
+					chunks := a.rows(1, 10, 1000)
+					job := repo.NewID()
+					w.store.FailCreates(prefix, times, ingesttest.Late, nil)
+					_, _, err := a.backup(job, 1, chunks)
+					for counter := uint64(2); errors.Is(err, errs.Unavailable) && counter < 9; counter++ {
+						_, _, err = a.backup(job, counter, chunks)
+					}
+					must(t, err)
+					assertRestored(t, a, job, chunks)
+					time.Sleep(10 * time.Minute) // everything has landed
+					if times > 1 && prefix == "packs/" && w.store.Landed() == 0 {
+						t.Error("nothing landed late")
+					}
+					a.client = nil
+					assertRestored(t, a, job, chunks)
+					next := repo.NewID()
+					_, _, err = a.backup(next, 20, chunks)
+					must(t, err)
+					assertRestored(t, a, next, chunks)
+					if left, _ := w.catalog.Intents(t.Context()); len(left) != 0 {
+						t.Errorf("%d intents are left", len(left))
+					}
+					w.stop()
+				})
+			})
+		}
+	}
+}
+
 func TestAPackThatTheStoreLostIsFoundOutBeforeTheSnapshotExists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest/ingesttest"
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/mem"
 	"github.com/tuskvault/tuskvault/internal/chunk"
 	"github.com/tuskvault/tuskvault/internal/pki"
@@ -29,6 +30,7 @@ type world struct {
 	store   *ingesttest.Store
 	catalog *ingesttest.Catalog
 	repo    *repo.Repository
+	key     *seal.KeyFile
 	dir     string
 	issuer  *pki.Issuer
 	domain  seal.DomainID
@@ -44,11 +46,17 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, power: &ingesttest.Power{}, dir: t.TempDir()}
-	w.store = ingesttest.NewStore(mem.New(), w.power)
+	return newWorldOn(t, mem.New())
+}
+
+// newWorldOn makes a world whose repository is in an empty store.
+func newWorldOn(t testing.TB, s blob.Store) *world {
+	t.Helper()
+	w := &world{t: t, power: &ingesttest.Power{}, dir: t.TempDir(), key: seal.NewKeyFile()}
+	w.store = ingesttest.NewStore(s, w.power)
 	w.catalog = ingesttest.NewCatalog(w.power)
 	var err error
-	w.repo, err = repo.Init(t.Context(), w.store, repo.Options{Unlocker: seal.NewKeyFile(), Name: "test", ChunkParams: chunk.DefaultParams})
+	w.repo, err = repo.Init(t.Context(), w.store, repo.Options{Unlocker: w.key, Name: "test", ChunkParams: chunk.DefaultParams})
 	must(t, err)
 	w.domain, err = w.repo.CreateDomain(t.Context())
 	must(t, err)

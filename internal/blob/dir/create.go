@@ -66,9 +66,9 @@ func (s *Store) create(ctx context.Context, path string, body blob.Body) error {
 	if err != nil {
 		return kind(err)
 	}
-	linkErr := os.Link(temporary, path)
+	linkErr := s.files.Link(temporary, path)
 	// The temporary name goes in any case; what it names stays if it was linked.
-	removeErr := os.Remove(temporary)
+	removeErr := s.files.Remove(temporary)
 	if errors.Is(linkErr, fs.ErrExist) {
 		return s.exists(path)
 	}
@@ -78,7 +78,7 @@ func (s *Store) create(ctx context.Context, path string, body blob.Body) error {
 	if err := s.syncFolder(folder); err != nil {
 		// Unknown whether the name is durable: take it back, so that reading back says
 		// the truth and the object is written anew.
-		return errors.Join(kind(err), os.Remove(path))
+		return errors.Join(kind(err), s.files.Remove(path))
 	}
 	// The object is durable. A temporary name left over is swept one day, and
 	// reporting it would make a caller doubt what is done.
@@ -104,7 +104,7 @@ func (s *Store) exists(path string) error {
 // there is none.
 func (s *Store) writeTemporary(ctx context.Context, folder string, body blob.Body) (_ string, err error) {
 	path := filepath.Join(folder, temporaryPrefix+strings.ToLower(rand.Text()))
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, fileMode)
+	f, err := s.files.Create(path)
 	if err != nil {
 		return "", err
 	}
@@ -116,12 +116,12 @@ func (s *Store) writeTemporary(ctx context.Context, folder string, body blob.Bod
 		if !closed {
 			err = errors.Join(err, f.Close())
 		}
-		err = errors.Join(err, os.Remove(path))
+		err = errors.Join(err, s.files.Remove(path))
 	}()
 	if err := blob.CopyBody(contextWriter{ctx, f}, body); err != nil {
 		return "", err
 	}
-	if err := s.sync(f); err != nil {
+	if err := f.Sync(); err != nil {
 		return "", unsynced(err)
 	}
 	closed = true
@@ -135,7 +135,7 @@ func (s *Store) writeTemporary(ctx context.Context, folder string, body blob.Bod
 // copy is made in pieces between which the context is looked at.
 type contextWriter struct {
 	ctx context.Context // of the one call that the writer belongs to
-	f   *os.File
+	f   File
 }
 
 func (w contextWriter) Write(p []byte) (int, error) {
@@ -159,7 +159,7 @@ func (s *Store) ensureFolder(folder string) error {
 	if err := s.ensureFolder(parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(folder, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := s.files.Mkdir(folder); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if info, err := os.Stat(folder); err != nil {
@@ -185,33 +185,27 @@ func (s *Store) forget() {
 	clear(s.durable)
 }
 
-func (s *Store) syncFolder(folder string) error { return syncFolder(folder, s.sync) }
+func (s *Store) syncFolder(folder string) error { return syncFolder(s.files, folder) }
 
-func syncFolder(folder string, sync func(*os.File) error) (err error) {
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := sync(f); err != nil {
+func syncFolder(files Files, folder string) error {
+	if err := files.SyncFolder(folder); err != nil {
 		return unsynced(err)
 	}
 	return nil
 }
 
-func syncFile(f *os.File) error { return f.Sync() }
-
-// unsynced is a failed fsync. Only "full" and "read-only" are facts about the
-// store that a caller should act on; all else may pass, with a new file.
+// unsynced is a failed fsync, or opening for one. Only what is a fact about the
+// store or the folder is told as such; all else may pass, with a new file.
 func unsynced(err error) error {
-	if k := errs.KindOf(kind(err)); k == errs.Exhausted || k == errs.ReadOnly {
+	switch errs.KindOf(kind(err)) {
+	case errs.Exhausted, errs.ReadOnly, errs.NotFound, errs.Denied:
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, errs.Unavailable)
 }
 
 // makeFolders is MkdirAll that makes every new entry durable.
-func makeFolders(path string, sync func(*os.File) error) error {
+func makeFolders(files Files, path string) error {
 	info, err := os.Stat(path)
 	if err == nil {
 		if !info.IsDir() {
@@ -223,11 +217,11 @@ func makeFolders(path string, sync func(*os.File) error) error {
 		return err
 	}
 	parent := filepath.Dir(path)
-	if err := makeFolders(parent, sync); err != nil {
+	if err := makeFolders(files, parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := files.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncFolder(parent, sync)
+	return syncFolder(files, parent)
 }

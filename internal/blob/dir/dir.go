@@ -29,9 +29,9 @@ const (
 
 // Store keeps objects as files below a folder.
 type Store struct {
-	root string
-	self fs.FileInfo          // of the root, when it was opened
-	sync func(*os.File) error // (*os.File).Sync, except in tests
+	root  string
+	self  fs.FileInfo // of the root, when it was opened
+	files Files       // System, except in tests
 
 	mu sync.Mutex
 	// durable holds the folders whose own entries are known to be on stable storage.
@@ -46,25 +46,36 @@ var _ blob.Store = (*Store)(nil)
 
 // Create makes the folder, with parents, if it is not there, makes it durable
 // and opens it.
-func Create(path string) (*Store, error) {
+func Create(path string) (*Store, error) { return CreateOn(System{}, path) }
+
+// CreateOn is Create on a file system that a test watches or breaks.
+func CreateOn(files Files, path string) (*Store, error) {
 	root, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("create store folder %s: %w", path, err)
 	}
-	if err := makeFolders(root, syncFile); err != nil {
+	if err := makeFolders(files, root); err != nil {
 		return nil, fmt.Errorf("create store folder: %w", kind(err))
 	}
-	return Open(path)
+	return OpenOn(files, path)
 }
 
-// Open opens a store in an existing folder, and removes temporary files that
-// writers who died left in it long ago, as far as a short look finds them (see
-// Sweep). A folder that does not exist is errs.NotFound: an unmounted disk must
-// not turn into an empty store.
-func Open(path string) (*Store, error) {
+// Open opens a store in an existing folder. What a process that died had not yet
+// made durable is made so: whoever reads the store from now on may rely on what
+// it sees. Temporary files that writers who died left long ago are removed, as far
+// as a short look finds them (see Sweep). A folder that does not exist is
+// errs.NotFound: an unmounted disk must not turn into an empty store.
+func Open(path string) (*Store, error) { return OpenOn(System{}, path) }
+
+// OpenOn is Open on a file system that a test watches or breaks.
+func OpenOn(files Files, path string) (*Store, error) {
 	s, err := OpenReadOnly(path)
 	if err != nil {
 		return nil, err
+	}
+	s.files = files
+	if err := files.SyncAll(s.root); err != nil {
+		return nil, fmt.Errorf("open store folder %s: %w", s.root, kind(err))
 	}
 	// What cannot be swept (a read-only store) does no harm: it is no object.
 	_, _ = s.sweep(s.root, foldersAtOpen, func() error { return nil })
@@ -84,7 +95,7 @@ func OpenReadOnly(path string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open store folder %s: it is no folder: %w", root, errs.Invalid)
 	}
-	return &Store{root: root, self: info, sync: syncFile, durable: map[string]struct{}{}}, nil
+	return &Store{root: root, self: info, files: System{}, durable: map[string]struct{}{}}, nil
 }
 
 // Path is the store's folder.
@@ -182,7 +193,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return nil // a folder of keys is no object
 	}
 	if err == nil {
-		err = os.Remove(path)
+		err = s.files.Remove(path)
 	}
 	if err != nil && !errors.Is(missing(err), errs.NotFound) {
 		return fmt.Errorf("delete object %s: %w", key, kind(err))

@@ -45,7 +45,7 @@ func (s *Store) sweep(folder string, limit int, goOn func() error) (removed int,
 		}
 		path := queue[0]
 		queue = queue[1:]
-		n, below, err := sweepFolder(path)
+		n, below, err := s.sweepFolder(path)
 		removed += n
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return removed, err
@@ -57,7 +57,7 @@ func (s *Store) sweep(folder string, limit int, goOn func() error) (removed int,
 	return removed, nil
 }
 
-func sweepFolder(path string) (removed int, below []string, err error) {
+func (s *Store) sweepFolder(path string) (removed int, below []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, nil, err
@@ -71,7 +71,7 @@ func sweepFolder(path string) (removed int, below []string, err error) {
 			case d.IsDir() && !strings.HasPrefix(d.Name(), "."):
 				below = append(below, full)
 			case d.Type().IsRegular() && strings.HasPrefix(d.Name(), temporaryPrefix):
-				if removeOld(full) {
+				if s.removeOld(full) {
 					removed++
 				}
 			}
@@ -87,7 +87,7 @@ func sweepFolder(path string) (removed int, below []string, err error) {
 
 // removeOld tells whether it removed the file. One that cannot be removed is
 // left for the next sweep.
-func removeOld(path string) bool {
+func (s *Store) removeOld(path string) bool {
 	info, err := os.Lstat(path)
-	return err == nil && time.Since(info.ModTime()) > oldAge && os.Remove(path) == nil
+	return err == nil && time.Since(info.ModTime()) > oldAge && s.files.Remove(path) == nil
 }

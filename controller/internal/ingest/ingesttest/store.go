@@ -1,11 +1,13 @@
 package ingesttest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -24,7 +26,12 @@ const (
 	Lost
 	// Vanishing: not stored, and the caller is told that it is.
 	Vanishing
+	// Late: the caller is told Unavailable, and a minute later it is stored.
+	Late
 )
+
+// lateBy is how late a Late object is.
+const lateBy = time.Minute
 
 // Store is a store that obeys a power switch and can be told to fail.
 type Store struct {
@@ -37,6 +44,7 @@ type Store struct {
 	err     error
 	left    int
 	blind   bool
+	landed  int
 	creates map[string]int // by first segment of the key
 }
 
@@ -74,6 +82,14 @@ func (s *Store) readable(key string) error {
 	return nil
 }
 
+// Landed tells how many Late objects were stored in the end; those that were
+// there already are not counted.
+func (s *Store) Landed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.landed
+}
+
 // Creates tells how many objects were created under a first segment.
 func (s *Store) Creates(segment string) int {
 	s.mu.Lock()
@@ -92,6 +108,23 @@ func (s *Store) Create(ctx context.Context, key string, body blob.Body) error {
 		return fmt.Errorf("create %s: no answer: %w", key, errs.Unavailable)
 	case Vanishing:
 		return nil
+	case Late:
+		late := context.WithoutCancel(ctx)
+		var buf bytes.Buffer
+		if err := blob.CopyBody(&buf, body); err != nil {
+			return err
+		}
+		time.AfterFunc(lateBy, func() {
+			if s.Power.Cut() {
+				return
+			}
+			if err := s.Store.Create(late, key, blob.Bytes(buf.Bytes())); err == nil {
+				s.mu.Lock()
+				s.landed++
+				s.mu.Unlock()
+			}
+		})
+		return fmt.Errorf("create %s: no answer: %w", key, errs.Unavailable)
 	}
 	if err := s.Power.step(); err != nil {
 		return err
