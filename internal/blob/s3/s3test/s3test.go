@@ -71,6 +71,18 @@ func Find() (string, error) {
 // starts the credentials for it.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	return begin(t, "")
+}
+
+// StartVersioned is Start of a server whose buckets can keep versions and lock
+// objects: those that VersionedBucket makes.
+func StartVersioned(t testing.TB) *Server {
+	t.Helper()
+	return begin(t, t.TempDir())
+}
+
+func begin(t testing.TB, versions string) *Server {
+	t.Helper()
 	program, err := Find()
 	if errors.Is(err, errs.NotFound) && os.Getenv("REQUIRE_SERVICES") != "1" {
 		t.Skipf("no S3 server: %v", err)
@@ -82,7 +94,7 @@ func Start(t testing.TB) *Server {
 	// Another process may take the port between our look and the server's.
 	for range 3 {
 		var s *Server
-		if s, err = start(program, t.TempDir()); err == nil {
+		if s, err = start(program, t.TempDir(), versions); err == nil {
 			t.Cleanup(func() {
 				s.stop()
 				if t.Failed() {
@@ -125,7 +137,7 @@ func (s *Server) URL(bucket, prefix string) string {
 	return fmt.Sprintf("s3://%s/%s?endpoint=%s&path_style=true", bucket, prefix, s.Endpoint)
 }
 
-func start(program, dir string) (*Server, error) {
+func start(program, dir, versions string) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -135,7 +147,11 @@ func start(program, dir string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Endpoint: "http://" + address, dir: dir, log: &lockedBuffer{}, done: make(chan struct{})}
-	s.command = exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix", dir)
+	s.command = exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix")
+	if versions != "" {
+		s.command.Args = append(s.command.Args, "--versioning-dir", versions)
+	}
+	s.command.Args = append(s.command.Args, dir)
 	s.command.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "VGW_") || strings.HasPrefix(e, "AWS_") })
 	s.command.Stdout, s.command.Stderr = s.log, s.log
 	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
