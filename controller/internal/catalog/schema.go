@@ -24,7 +24,7 @@ const SchemaVersion = 3
 type bucket string
 
 const (
-	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "damaged/" domain pack DamagedPack
+	bucketMeta      bucket = "meta"      // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "store" StoreFeatures, "locks" LockRounds, "damaged/" domain pack DamagedPack
 	bucketAgents    bucket = "agents"    // agent id
 	bucketInventory bucket = "inventory" // agent id
 	bucketTokens    bucket = "tokens"    // token id
@@ -94,6 +94,8 @@ const (
 	keyTotals = "totals"
 	keyCheck  = "check"
 	keyScrub  = "scrub"
+	keyStore  = "store"
+	keyLocks  = "locks"
 	// keyDamaged is followed by domain and pack. These say what the store is found to
 	// be, which a scrub finds again, and are not exported.
 	keyDamaged = "damaged/"

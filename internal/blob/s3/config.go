@@ -48,8 +48,6 @@ type Config struct {
 	// SDK's files, or "env:PREFIX" for PREFIX_ACCESS_KEY_ID, PREFIX_SECRET_ACCESS_KEY
 	// and PREFIX_SESSION_TOKEN; empty means those that write.
 	DeleteCredentials string
-	// SingleWriter accepts a service without atomic creates: see Open.
-	SingleWriter bool
 	// Stall ends an operation in which no byte moved for so long; 30 s by default.
 	Stall time.Duration
 }
@@ -101,8 +99,6 @@ func (c Config) validateKeeping() error {
 		return fmt.Errorf("S3 URL: lock must be %s or %s: %w", Governance, Compliance, errs.Invalid)
 	case (c.LockMode != "") != (c.LockDays != 0) || c.LockDays < 0 || c.LockDays > maxLockDays:
 		return fmt.Errorf("S3 URL: lock and lock_days, 1 to %d, go together: %w", maxLockDays, errs.Invalid)
-	case c.LockMode != "" && c.SingleWriter:
-		return fmt.Errorf("S3 URL: lock and single_writer do not go together: %w", errs.Invalid)
 	case c.DeleteCredentials != "" && !goodDeleter.MatchString(c.DeleteCredentials):
 		return fmt.Errorf("S3 URL: delete_credentials must be profile:NAME or env:PREFIX: %w", errs.Invalid)
 	}

@@ -245,7 +245,7 @@ func TestHowObjectsAreKeptIsPartOfTheURL(t *testing.T) {
 	}
 	for _, bad := range []string{"sse=des", "sse_kms_key=k", "sse=AES256&sse_kms_key=k", "storage_class=GLACIER", "storage_class=a", "lock=governance", "lock_days=3", "lock=soft&lock_days=3",
 		"lock=compliance&lock_days=0", "lock=compliance&lock_days=-1", "lock=compliance&lock_days=36500", "lock=compliance&lock_days=x", "delete_credentials=secret", "delete_credentials=env:A-B",
-		"single_writer=yes", "lock=compliance&lock_days=3&lock_days=4", "lock=governance&lock_days=3&single_writer=true"} {
+		"single_writer=true", "lock=compliance&lock_days=3&lock_days=4"} {
 		if _, err := s3.ParseURL("s3://bucket?" + bad); !errors.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -22,7 +22,6 @@ var parameters = map[string]func(c *Config, value string) error{
 	"storage_class":      func(c *Config, v string) error { c.StorageClass = v; return nil },
 	"lock":               func(c *Config, v string) error { c.LockMode = v; return nil },
 	"delete_credentials": func(c *Config, v string) error { c.DeleteCredentials = v; return nil },
-	"single_writer":      func(c *Config, v string) error { return parseBool("single_writer", v, &c.SingleWriter) },
 	"lock_days": func(c *Config, v string) (err error) {
 		if c.LockDays, err = strconv.Atoi(v); err != nil || c.LockDays < 1 {
 			return fmt.Errorf("S3 URL: lock_days must be a number of days: %w", errs.Invalid)
