@@ -7,6 +7,8 @@ BUF_VERSION           := v1.75.0
 GOLANGCI_LINT_VERSION := v2.15.0
 PROTOC_GEN_GRPC       := v1.6.2
 VERSITYGW_VERSION     := v1.8.0
+# The last one there is; it is run by tests and never linked.
+MINIO_VERSION         := v0.0.0-20260212201848-7aac2a2c5b7c
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 VERSION_PKG := github.com/tuskvault/tuskvault/internal/version
@@ -21,7 +23,7 @@ TEST_ENV := REQUIRE_SERVICES=1
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check lint generate tidy bench bench-index golden fuzz postgres majors regression versitygw clean
+.PHONY: help build demo test test-long check lint generate tidy bench bench-index golden fuzz postgres majors regression versitygw minio clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +40,7 @@ demo: postgres build ## Back up and restore a throw-away PostgreSQL, end to end;
 test: postgres regression versitygw ## Run every module's tests (under 10 minutes on two cores)
 	$(TEST_ENV) go test -race -shuffle=on -timeout 25m $(TEST_ORDER)
 
-test-long: postgres majors versitygw ## The tests that take minutes: crash loops, large data, every PostgreSQL major
+test-long: postgres majors versitygw minio ## The tests that take minutes: crash loops, large data, every PostgreSQL major
 	.ci/regression 13 14 15 16 17 18
 	$(TEST_ENV) TUSKVAULT_LONG=1 TUSKVAULT_PG_MAJORS="$$(.ci/majors --print)" go test -race -timeout 120m work
 
@@ -91,6 +93,8 @@ regression: postgres # the database of PostgreSQL's own test suite, made once
 
 versitygw: $(BIN)/versitygw # the S3 server of the tests
 
+minio: $(BIN)/minio # another one, for the long tests
+
 clean: ## Remove what was built
 	rm -rf bin .bin .cache
 
@@ -107,4 +111,7 @@ $(BIN)/protoc-gen-go-grpc: Makefile
 	@touch $@
 $(BIN)/versitygw: Makefile
 	GOBIN="$(CURDIR)/$(BIN)" go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+	@touch $@
+$(BIN)/minio: Makefile
+	GOBIN="$(CURDIR)/$(BIN)" go install github.com/minio/minio@$(MINIO_VERSION)
 	@touch $@

@@ -27,6 +27,7 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
 	"github.com/tuskvault/tuskvault/controller/internal/job"
 	"github.com/tuskvault/tuskvault/controller/internal/keyring"
+	"github.com/tuskvault/tuskvault/controller/internal/lockkeeper"
 	"github.com/tuskvault/tuskvault/controller/internal/prune"
 	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/controller/internal/vault"
@@ -131,6 +132,7 @@ type wired struct {
 	users      *forget.Users
 	purger     *forget.Purger
 	copies     *copies.Service
+	locks      *lockkeeper.Keeper
 	server     *grpc.Server
 }
 
@@ -173,7 +175,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 	found.ingest = w.ingest
 	w.distrust = distrust.New(r, cat, w.trail, w.ingest, c.log)
 	w.eraser = erase.New(r, cat, w.trail, w.ingest, c.log)
-	if err := w.watchOver(cat); err != nil {
+	if err := w.watchOver(ctx, cat); err != nil {
 		return nil, err
 	}
 	if err := w.prune(cat); err != nil {
@@ -186,7 +188,7 @@ func (c *Controller) wire(ctx context.Context, r *repo.Repository, cat *catalog.
 }
 
 // watchOver makes what looks for damage in the store.
-func (w *wired) watchOver(cat *catalog.Catalog) error {
+func (w *wired) watchOver(ctx context.Context, cat *catalog.Catalog) error {
 	c := &w.controller.config
 	u, err := unlocker(c.Unlock)
 	if err != nil {
@@ -199,7 +201,8 @@ func (w *wired) watchOver(cat *catalog.Catalog) error {
 	w.checker = scrub.NewChecker(scrub.Deps{Repository: w.repository, Unlockers: []seal.Unlocker{u}, Catalog: cat, Known: scrub.NewKnown(cat), Marks: w.marks, Events: w.events,
 		Trail: w.trail, Dir: c.checkFolder(), Log: log, Copies: w.copies})
 	w.scrubber = scrub.NewScrubber(w.repository, cat, w.marks, w.copies, scrub.Options{BytesPerDay: int64(c.Scrub.DailyBytes), Interval: c.Scrub.Interval}, log)
-	return nil
+	w.locks = lockkeeper.New(w.repository.Store(), cat, nil, log)
+	return w.noteStore(ctx, cat)
 }
 
 // openLog goes on with the catalog log where the catalog knows it to be: before
@@ -268,7 +271,7 @@ func (w *wired) run(ctx context.Context) error {
 	ctx = failed.watch(ctx)
 	layers := [][]func(context.Context) error{
 		{w.exporter.Run, c.logging.Run},
-		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.copies.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
+		{w.trail.Run, w.checker.Run, w.scrubber.Run, w.copies.Run, w.locks.Run, w.keyring.Run, w.eraser.Run, func(ctx context.Context) error {
 			if err := w.manager.Recover(ctx); err != nil {
 				return err
 			}

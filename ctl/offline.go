@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tuskvault/tuskvault/ctl/internal/print"
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/blob/place"
 	"github.com/tuskvault/tuskvault/internal/config"
 	"github.com/tuskvault/tuskvault/internal/errs"
@@ -23,7 +25,7 @@ import (
 
 // offlineFlags say where the repository is and what opens it.
 type offlineFlags struct {
-	store, unlock, dir string
+	store, unlock, dir, at string
 }
 
 func (a *app) offlineCmd() *cobra.Command {
@@ -38,6 +40,7 @@ The store's index files are copied to a temporary folder (28 bytes a chunk: abou
 	s.StringVar(&f.store, "store", "", "URL of the store: file:///path or s3://BUCKET/PREFIX?endpoint=URL")
 	s.StringVar(&f.unlock, "unlock", "", "what opens it: env:NAME or file:PATH, of a key file's text or a passphrase")
 	s.StringVar(&f.dir, "temp-dir", "", "where to make the temporary folder (default: the system's)")
+	s.StringVar(&f.at, "at", "", "read a bucket with versions as it was at this time, as 2026-11-28T14:00:00Z: what was deleted or overwritten later is there")
 	c.AddCommand(a.offlineSnapshotsCmd(f), a.offlineShowCmd(f), a.offlineCheckCmd(f), a.offlineExportCmd(f))
 	return c
 }
@@ -59,12 +62,31 @@ func (f *offlineFlags) open(ctx context.Context, fn func(*offline.Reader) error)
 	if err != nil {
 		return err
 	}
+	if store, err = f.past(store); err != nil {
+		return err
+	}
 	r, err := offline.Open(ctx, store, f.dir, unlocker)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	return fn(r)
+}
+
+// past gives the store as of --at.
+func (f *offlineFlags) past(store blob.Store) (blob.Store, error) {
+	if f.at == "" {
+		return store, nil
+	}
+	at, err := time.Parse(time.RFC3339, f.at)
+	if err != nil {
+		return nil, exit.WrongUsage(fmt.Errorf("--at: %q is no time as 2026-11-28T14:00:00Z: %w", f.at, errs.Invalid))
+	}
+	past, err := blob.At(store, at)
+	if err != nil {
+		return nil, fmt.Errorf("--at: %w", err)
+	}
+	return past, nil
 }
 
 func unlockerOf(reference string) (seal.Unlocker, error) {

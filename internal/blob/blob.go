@@ -21,7 +21,8 @@ import (
 //   - An object is never seen in part.
 //
 // Errors carry these kinds: NotFound, Exists, Invalid (bad key or range),
-// Exhausted (full), ReadOnly, Denied, Corrupt (driver-level damage),
+// Exhausted (full), ReadOnly, Denied, Corrupt (driver-level damage), Locked
+// (of Delete: it is not seen any more, but a lock keeps its bytes; see Locker),
 // Unavailable (anything that may pass: the outcome of a Create is then
 // unknown and must be found out by reading back). A call whose context ended
 // returns the context's cause, and the outcome of a Create is unknown too.
@@ -38,7 +39,10 @@ type Store interface {
 	// than after, in byte order of the keys. It stops at fn's first error and
 	// returns it. Memory is bounded by a page of the driver.
 	List(ctx context.Context, prefix, after string, fn func(Info) error) error
-	// Delete removes an object. A key that does not exist is not an error.
+	// Delete removes an object, with all that a versioned store keeps under its key.
+	// A key that does not exist is not an error. Locked is no failure either: the
+	// object is gone for every reader, and the same call after the lock's end frees
+	// its bytes.
 	Delete(ctx context.Context, key string) error
 	// Features tells what this store can and cannot promise.
 	Features() Features
@@ -72,4 +76,17 @@ type Features struct {
 	OwnClock bool
 	// Location names the store for people, without credentials.
 	Location string
+	// Versions: what was deleted or overwritten can be read, see Versioned.
+	Versions bool
+	// Lock is how new objects are locked: "governance", "compliance", or empty for
+	// not at all; see Locker.
+	Lock string
+	// Encryption is what the store says it encrypts new objects with, in its words.
+	Encryption string
+	// StorageClass is the class that new objects are put into; empty for the store's own.
+	StorageClass string
+	// SeparateDeletes: what deletes has other credentials than what writes.
+	SeparateDeletes bool
+	// Warnings are what a person should know: one sentence each.
+	Warnings []string
 }

@@ -55,7 +55,7 @@ func TestMeterCountsByOperation(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", op, got, want)
 		}
 	}
-	if len(blob.Ops()) != 5 {
+	if len(blob.Ops()) != 8 {
 		t.Error("an operation is missing from Ops")
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // Limit gives a store that does at most n things at once: the others wait for
 // their turn, or for the end of their context. A reader counts until it is
-// closed. A List does not count, since its function may call the store: one that
+// closed. A List does not count, nor does Versions, since its function may call the store: one that
 // waited for a place the list itself holds would wait for ever.
 func Limit(s Store, n int) Store {
 	if n < 1 {
@@ -63,6 +64,40 @@ func (l *limited) Open(ctx context.Context, key string, offset, length int64) (i
 		return nil, err
 	}
 	return &limitedReader{ReadCloser: r, leave: sync.OnceFunc(l.leave)}, nil
+}
+
+func (l *limited) LockTime(key string) time.Duration { return lockTime(l.store, key) }
+
+func (l *limited) Lock(ctx context.Context, key string) (time.Time, error) {
+	if err := l.enter(ctx, key); err != nil {
+		return time.Time{}, err
+	}
+	defer l.leave()
+	return lock(ctx, l.store, key)
+}
+
+func (l *limited) Versions(ctx context.Context, prefix, after string, fn func(Version) error) error {
+	return versions(ctx, l.store, prefix, after, fn)
+}
+
+func (l *limited) OpenVersion(ctx context.Context, v Version, offset, length int64) (io.ReadCloser, error) {
+	if err := l.enter(ctx, v.Key); err != nil {
+		return nil, err
+	}
+	r, err := openVersion(ctx, l.store, v, offset, length)
+	if err != nil {
+		l.leave()
+		return nil, err
+	}
+	return &limitedReader{ReadCloser: r, leave: sync.OnceFunc(l.leave)}, nil
+}
+
+func (l *limited) Recover(ctx context.Context, v Version) error {
+	if err := l.enter(ctx, v.Key); err != nil {
+		return err
+	}
+	defer l.leave()
+	return recoverVersion(ctx, l.store, v)
 }
 
 func (l *limited) enter(ctx context.Context, key string) error {

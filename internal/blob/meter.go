@@ -21,20 +21,27 @@ const (
 	OpStat
 	OpList
 	OpDelete
+	OpLock
+	OpVersions
+	OpRecover
 	opCount
 )
 
 // String gives the operation in lower case.
-func (o Op) String() string { return [...]string{"create", "open", "stat", "list", "delete"}[o] }
+func (o Op) String() string {
+	return [...]string{"create", "open", "stat", "list", "delete", "lock", "versions", "recover"}[o]
+}
 
 // Ops lists all operations.
-func Ops() []Op { return []Op{OpCreate, OpOpen, OpStat, OpList, OpDelete} }
+func Ops() []Op {
+	return []Op{OpCreate, OpOpen, OpStat, OpList, OpDelete, OpLock, OpVersions, OpRecover}
+}
 
 // OpStats are the figures of one operation.
 type OpStats struct {
 	// Calls that ended; a reader ends when it is closed.
 	Calls int64
-	// Errors among them. "Exists" and "not found" are answers, not errors.
+	// Errors among them. "Exists", "not found" and "locked" are answers, not errors.
 	Errors int64
 	// Bytes written by Create, or given by readers.
 	Bytes int64
@@ -65,7 +72,7 @@ func (m *Meter) count(op Op, start time.Time, bytes int64, err error) {
 	c.calls.Add(1)
 	c.bytes.Add(bytes)
 	c.nanoseconds.Add(int64(time.Since(start)))
-	if err != nil && !errors.Is(err, errs.Exists) && !errors.Is(err, errs.NotFound) {
+	if err != nil && !errors.Is(err, errs.Exists) && !errors.Is(err, errs.NotFound) && !errors.Is(err, errs.Locked) {
 		c.errors.Add(1)
 	}
 }
@@ -110,6 +117,41 @@ func (m *metered) List(ctx context.Context, prefix, after string, fn func(Info) 
 	return err
 }
 
+func (m *metered) LockTime(key string) time.Duration { return lockTime(m.store, key) }
+
+func (m *metered) Lock(ctx context.Context, key string) (time.Time, error) {
+	start := time.Now()
+	until, err := lock(ctx, m.store, key)
+	m.meter.count(OpLock, start, 0, err)
+	return until, err
+}
+
+func (m *metered) Versions(ctx context.Context, prefix, after string, fn func(Version) error) error {
+	start := time.Now()
+	var stop error
+	err := versions(ctx, m.store, prefix, after, func(v Version) error {
+		stop = fn(v)
+		return stop
+	})
+	if stop != nil {
+		m.meter.count(OpVersions, start, 0, nil) // the caller's error, not the store's
+	} else {
+		m.meter.count(OpVersions, start, 0, err)
+	}
+	return err
+}
+
+func (m *metered) OpenVersion(ctx context.Context, v Version, offset, length int64) (io.ReadCloser, error) {
+	return m.open(func() (io.ReadCloser, error) { return openVersion(ctx, m.store, v, offset, length) })
+}
+
+func (m *metered) Recover(ctx context.Context, v Version) error {
+	start := time.Now()
+	err := recoverVersion(ctx, m.store, v)
+	m.meter.count(OpRecover, start, 0, err)
+	return err
+}
+
 func (m *metered) Delete(ctx context.Context, key string) error {
 	start := time.Now()
 	err := m.store.Delete(ctx, key)
@@ -118,8 +160,13 @@ func (m *metered) Delete(ctx context.Context, key string) error {
 }
 
 func (m *metered) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	return m.open(func() (io.ReadCloser, error) { return m.store.Open(ctx, key, offset, length) })
+}
+
+// open counts the opening of a reader, and later what it gives.
+func (m *metered) open(call func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	start := time.Now()
-	r, err := m.store.Open(ctx, key, offset, length)
+	r, err := call()
 	if err != nil {
 		m.meter.count(OpOpen, start, 0, err)
 		return nil, err

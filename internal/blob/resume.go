@@ -11,6 +11,7 @@ type resuming struct {
 	store          *retrying
 	ctx            context.Context // of the one call that the reader belongs to
 	key            string
+	begin          func(ctx context.Context, offset, length int64) (io.ReadCloser, error)
 	offset, length int64 // what is still to be read; length -1 is to the end
 	inner          io.ReadCloser
 	timer          *attemptTimer
@@ -21,7 +22,7 @@ type resuming struct {
 func (r *resuming) open(tries *tries) error {
 	for {
 		attempt, timer := newAttempt(r.ctx, r.store.o.Call)
-		inner, err := r.store.store.Open(attempt, r.key, r.offset, r.length)
+		inner, err := r.begin(attempt, r.offset, r.length)
 		if err == nil {
 			timer.stop() // between reads no time runs
 			r.inner, r.timer = inner, timer

@@ -131,7 +131,12 @@ func (r *retrying) List(ctx context.Context, prefix, after string, fn func(Info)
 }
 
 func (r *retrying) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	rd := &resuming{store: r, ctx: ctx, key: key, offset: offset, length: length}
+	return r.open(&resuming{store: r, ctx: ctx, key: key, offset: offset, length: length, begin: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		return r.store.Open(ctx, key, offset, length)
+	}})
+}
+
+func (r *retrying) open(rd *resuming) (io.ReadCloser, error) {
 	tries := newTries(r.o)
 	if err := rd.open(&tries); err != nil {
 		return nil, err

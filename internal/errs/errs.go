@@ -51,6 +51,9 @@ var (
 	Exhausted = &Kind{"out of space or over a limit"}
 	// ReadOnly: the place cannot be written.
 	ReadOnly = &Kind{"read-only"}
+	// Locked: deferred, since the store's lock on an object has not ended. What was to
+	// be deleted is asked for again later.
+	Locked = &Kind{"locked by the store"}
 	// Canceled: somebody asked it to stop.
 	Canceled = &Kind{"canceled"}
 	// Timeout: its time ran out.
@@ -60,7 +63,7 @@ var (
 // All lists every kind, for tables that must be complete.
 func All() []*Kind {
 	return []*Kind{NotFound, Exists, Invalid, Denied, Unauthenticated, Conflict, Busy, Corrupt, Unavailable,
-		Unsupported, Exhausted, ReadOnly, Canceled, Timeout}
+		Unsupported, Exhausted, ReadOnly, Locked, Canceled, Timeout}
 }
 
 // KindOf returns the first kind in err's chain, with the context's own errors

@@ -52,6 +52,7 @@ var table = map[*errs.Kind]int{
 	errs.Unsupported:     Usage,
 	errs.Exhausted:       Failed,
 	errs.ReadOnly:        Failed,
+	errs.Locked:          Conflict,
 	errs.Canceled:        Failed,
 	errs.Timeout:         Timeout,
 }

@@ -14,7 +14,7 @@ import (
 
 // want is the table as it is promised to scripts.
 var want = map[*errs.Kind]int{errs.NotFound: 3, errs.Exists: 9, errs.Invalid: 2, errs.Denied: 4, errs.Unauthenticated: 4, errs.Conflict: 9, errs.Busy: 9,
-	errs.Corrupt: 7, errs.Unavailable: 5, errs.Unsupported: 2, errs.Exhausted: 1, errs.ReadOnly: 1, errs.Canceled: 1, errs.Timeout: 8}
+	errs.Corrupt: 7, errs.Unavailable: 5, errs.Unsupported: 2, errs.Exhausted: 1, errs.ReadOnly: 1, errs.Locked: 9, errs.Canceled: 1, errs.Timeout: 8}
 
 func TestEveryKindHasItsExitCode(t *testing.T) {
 	for _, kind := range errs.All() {

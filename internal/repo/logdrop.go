@@ -2,10 +2,13 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
 const (
@@ -66,7 +69,11 @@ func (l *Log) DropOld(ctx context.Context, before time.Time) (dropped int, err e
 		return 0, fmt.Errorf("drop old records of the catalog log: %w", err)
 	}
 	for _, key := range old {
-		if err := store.Delete(ctx, key); err != nil {
+		err := store.Delete(ctx, key)
+		if errors.Is(err, errs.Locked) {
+			continue // gone for every reader; its bytes are the bucket's affair
+		}
+		if err != nil {
 			return dropped, fmt.Errorf("drop old record of the catalog log %s: %w", key, err)
 		}
 		dropped++
@@ -95,4 +102,25 @@ func (l *Log) Reigning(ctx context.Context) error {
 		l.stopped = &LogConflict{Number: l.head.Number + 1, Epoch: latest, Own: l.epoch}
 	}
 	return l.stopped
+}
+
+// NeededLog gives a key before which no record of the catalog log in a store is
+// needed: DropOld drops nothing after it.
+func NeededLog(ctx context.Context, store blob.Store) (after string, err error) {
+	var fulls []string // the newest keepFulls
+	err = store.List(ctx, CatalogPrefix, "", func(info blob.Info) error {
+		if _, full, err := ParseCatalogObject(info.Key); err == nil && full {
+			if fulls = append(fulls, info.Key); len(fulls) > keepFulls {
+				fulls = fulls[1:]
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("find which records of the catalog log are needed: %w", err)
+	}
+	if len(fulls) < keepFulls {
+		return "", nil
+	}
+	return strings.TrimSuffix(fulls[0], fullSuffix), nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -13,7 +14,8 @@ import (
 )
 
 // table maps kinds of failure to gRPC codes and back. Each kind has a code of
-// its own, so that no kind changes on its way.
+// its own, or shares one and has a detail, so that no kind changes on its way. Of
+// a code without a detail the first row counts.
 var table = []struct {
 	kind *errs.Kind
 	code codes.Code
@@ -31,6 +33,8 @@ var table = []struct {
 	{errs.Exhausted, codes.ResourceExhausted},
 	// gRPC has no word for a place that cannot be written; OUT_OF_RANGE is used for nothing else here.
 	{errs.ReadOnly, codes.OutOfRange},
+	// Nor for what a store's lock defers; a detail tells it from another conflict.
+	{errs.Locked, codes.FailedPrecondition},
 	{errs.Canceled, codes.Canceled},
 	{errs.Timeout, codes.DeadlineExceeded},
 }
@@ -59,7 +63,8 @@ func toWire(err error) error {
 		return nil
 	}
 	code := codes.Internal
-	if kind := errs.KindOf(err); kind != nil {
+	kind := errs.KindOf(err)
+	if kind != nil {
 		for _, row := range table {
 			if row.kind == kind {
 				code = row.code
@@ -70,7 +75,34 @@ func toWire(err error) error {
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + " …"
 	}
-	return status.Error(code, text)
+	out := status.New(code, text)
+	if kind == errs.Locked {
+		if detailed, err := out.WithDetails(&errdetails.ErrorInfo{Domain: errorDomain, Reason: reasonLocked}); err == nil {
+			out = detailed
+		}
+	}
+	return out.Err()
+}
+
+// The detail of an error whose code does not tell its kind.
+const (
+	errorDomain  = "tuskvault"
+	reasonLocked = "LOCKED"
+)
+
+// kindOf gives the kind of a status, nil for none of ours.
+func kindOf(s *status.Status) *errs.Kind {
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain && info.GetReason() == reasonLocked {
+			return errs.Locked
+		}
+	}
+	for _, row := range table {
+		if row.code == s.Code() {
+			return row.kind
+		}
+	}
+	return nil
 }
 
 // fromWire turns what gRPC gave into an error with a kind. The end of a stream
@@ -86,12 +118,7 @@ func fromWire(err error) error {
 	if !ok {
 		return err
 	}
-	e := &remoteError{message: s.Message()}
-	for _, row := range table {
-		if row.code == s.Code() {
-			e.kind = row.kind
-		}
-	}
+	e := &remoteError{message: s.Message(), kind: kindOf(s)}
 	if e.message == "" {
 		e.message = strings.ToLower(s.Code().String())
 	}

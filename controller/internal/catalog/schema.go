@@ -24,7 +24,7 @@ const SchemaVersion = 4
 type bucket string
 
 const (
-	bucketMeta       bucket = "meta"       // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "damaged/" domain pack DamagedPack, "copy/" name CopyState
+	bucketMeta       bucket = "meta"       // "schema" be32, "meta" Meta, "totals" Totals, "check" Check, "scrub" Scrub, "prune" PruneRun, "store" StoreFeatures, "locks" LockRounds, "damaged/" domain pack DamagedPack, "copy/" name CopyState
 	bucketAgents     bucket = "agents"     // agent id
 	bucketInventory  bucket = "inventory"  // agent id
 	bucketTokens     bucket = "tokens"     // token id
@@ -105,6 +105,8 @@ const (
 	keyClock  = "clock"
 	keyScrub  = "scrub"
 	keyPrune  = "prune"
+	keyStore  = "store"
+	keyLocks  = "locks"
 	// keyDamaged is followed by domain and pack. These say what the store is found to
 	// be, which a scrub finds again, and are not exported.
 	keyDamaged = "damaged/"

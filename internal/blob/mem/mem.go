@@ -20,17 +20,19 @@ import (
 // Store keeps objects in a map.
 type Store struct {
 	mu      sync.Mutex
-	objects map[string]object
+	objects map[string]object // what is seen
+	history *history          // nil in a store without versions
 }
 
 type object struct {
 	data     []byte // never written to again
 	modified time.Time
+	id       string // of its version, in a store that has them
 }
 
 var _ blob.Store = (*Store)(nil)
 
-// New makes an empty store.
+// New makes an empty store without versions and locks.
 func New() *Store { return &Store{objects: map[string]object{}} }
 
 // Create writes a new object; see blob.Store.
@@ -51,8 +53,17 @@ func (s *Store) Create(ctx context.Context, key string, body blob.Body) error {
 	if _, ok := s.objects[key]; ok {
 		return fmt.Errorf("create object %s: %w", key, errs.Exists)
 	}
-	s.objects[key] = object{data: buf.Bytes(), modified: time.Now()}
+	s.write(key, buf.Bytes())
 	return nil
+}
+
+// write makes an object what is seen, over whatever there is.
+func (s *Store) write(key string, data []byte) {
+	o := object{data: data, modified: time.Now()}
+	if s.history != nil {
+		o.id = s.history.add(key, o, false)
+	}
+	s.objects[key] = o
 }
 
 // Open reads a range of an object; see blob.Store.
@@ -113,13 +124,20 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.objects, key)
-	return nil
+	if s.history == nil {
+		delete(s.objects, key)
+		return nil
+	}
+	return s.deleteVersions(key)
 }
 
 // Features says that creates are atomic and nothing is durable.
 func (s *Store) Features() blob.Features {
-	return blob.Features{AtomicCreate: true, Location: "memory"}
+	f := blob.Features{AtomicCreate: true, Location: "memory"}
+	if s.history != nil {
+		f.Versions, f.Lock = true, s.history.mode
+	}
+	return f
 }
 
 func (s *Store) find(ctx context.Context, key string) (object, error) {

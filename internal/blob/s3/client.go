@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,8 +38,8 @@ const (
 	maxCAFile = 1 << 20
 )
 
-// connect makes the client. The SDK's chain finds region and credentials; its
-// retries are off.
+// connect makes the clients: one that reads and writes, and one that deletes. The
+// SDK's chain finds region and credentials; its retries are off.
 func (s *Store) connect(ctx context.Context, c Config) error {
 	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if c.Region != "" {
@@ -55,24 +57,57 @@ func (s *Store) connect(ctx context.Context, c Config) error {
 		return fmt.Errorf("no region is named, by region= or AWS_REGION: %w", errs.Invalid)
 	}
 	s.credentials = &remembered{CredentialsProvider: cfg.Credentials}
-	cfg.Credentials = s.credentials
 	if s.transport, err = newTransport(cfg.HTTPClient, c.CAFile); err != nil {
 		return err
 	}
-	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
+	s.client = s.newClient(cfg, c, s.credentials)
+	s.deleter = s.client
+	if c.DeleteCredentials != "" {
+		found, err := deleteCredentials(ctx, c.DeleteCredentials)
+		if err != nil {
+			return err
+		}
+		s.deleting = &remembered{CredentialsProvider: found}
+		s.deleter = s.newClient(cfg, c, s.deleting)
+	}
+	return nil
+}
+
+func (s *Store) newClient(cfg aws.Config, c Config, by aws.CredentialsProvider) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.Credentials = by
 		if c.Endpoint != "" {
 			o.BaseEndpoint = aws.String(c.Endpoint)
 		}
 		o.UsePathStyle = c.PathStyle
 		o.Retryer = aws.NopRetryer{}
 		o.RetryMaxAttempts = 1
-		o.HTTPClient = &http.Client{Transport: &bounded{s.transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		o.HTTPClient = &http.Client{Transport: &bounded{s.transport, &s.clock}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		// Checksums are our own: the SDK's come behind the body, which clones refuse,
 		// and on reading they cover whole objects only.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
-	return nil
+}
+
+// deleteCredentials finds what Config.DeleteCredentials refers to.
+func deleteCredentials(ctx context.Context, reference string) (aws.CredentialsProvider, error) {
+	if profile, ok := strings.CutPrefix(reference, "profile:"); ok {
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}), config.WithSharedConfigProfile(profile))
+		if err != nil {
+			return nil, fmt.Errorf("read the credentials that delete, profile %s of the SDK's files: %s: %w", profile, err.Error(), errs.Invalid)
+		}
+		return cfg.Credentials, nil
+	}
+	prefix := strings.TrimPrefix(reference, "env:")
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		c := aws.Credentials{AccessKeyID: os.Getenv(prefix + "_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv(prefix + "_SECRET_ACCESS_KEY"),
+			SessionToken: os.Getenv(prefix + "_SESSION_TOKEN"), Source: "environment"}
+		if c.AccessKeyID == "" || c.SecretAccessKey == "" {
+			return aws.Credentials{}, fmt.Errorf("%s_ACCESS_KEY_ID and %s_SECRET_ACCESS_KEY are not set: %w", prefix, prefix, errs.Denied)
+		}
+		return c, nil
+	}), nil
 }
 
 // newTransport makes connections of our own: HTTP/1.1, so that one that hangs
@@ -119,19 +154,33 @@ func readPool(path string) (*x509.CertPool, error) {
 }
 
 // bounded cuts answers that are no objects where no good one can be longer: the
-// SDK reads errors and lists whole.
-type bounded struct{ next http.RoundTripper }
+// SDK reads errors and lists whole. It notes the service's time.
+type bounded struct {
+	next  http.RoundTripper
+	clock *clock
+}
 
 func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	object := answer.StatusCode < 300 && r.Method == http.MethodGet && !r.URL.Query().Has("list-type")
+	b.clock.heard(answer.Header)
+	object := answer.StatusCode < 300 && r.Method == http.MethodGet && isObject(r.URL.Query())
 	if !object && answer.Body != nil {
 		answer.Body = &limitedBody{Reader: io.LimitReader(answer.Body, maxAnswer), Closer: answer.Body}
 	}
 	return answer, nil
+}
+
+// isObject tells the reading of an object from that of a list or a setting.
+func isObject(query url.Values) bool {
+	for _, list := range []string{"list-type", "versions", "versioning", "object-lock", "retention", "legal-hold"} {
+		if query.Has(list) {
+			return false
+		}
+	}
+	return true
 }
 
 type limitedBody struct {
@@ -157,6 +206,9 @@ func (r *remembered) Retrieve(ctx context.Context) (aws.Credentials, error) {
 
 // secrets are what no text may hold.
 func (r *remembered) secrets() []string {
+	if r == nil {
+		return nil
+	}
 	if c := r.last.Load(); c != nil {
 		return []string{c.SecretAccessKey, c.SessionToken, c.AccessKeyID}
 	}

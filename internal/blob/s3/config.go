@@ -5,14 +5,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 )
 
-// Config is a store's place. It never holds a credential.
+// Config is a store's place, and how its objects are to be kept. It never holds a
+// credential.
 type Config struct {
 	// Bucket must exist.
 	Bucket string
@@ -28,6 +28,26 @@ type Config struct {
 	// CAFile has the PEM certificates that the endpoint's must descend from; empty
 	// means the system's.
 	CAFile string
+	// Encryption is what the service must encrypt new objects with: "AES256",
+	// "aws:kms", or empty for whatever the bucket says.
+	Encryption string
+	// EncryptionKey names a key of the service's key store, for "aws:kms"; empty means
+	// the bucket's or the account's own.
+	EncryptionKey string
+	// StorageClass of new objects; empty means the service's standard.
+	StorageClass string
+	// LockMode locks new objects: "governance", "compliance", or empty for not at all.
+	LockMode string
+	// LockDays is for how many days; the lock's length is that unless LockTime says less.
+	LockDays int
+	// LockTime, if it is set, says for how long an object of a key is locked, given
+	// LockDays as time; 0 is not at all. It comes from who knows what the keys mean,
+	// not from a URL.
+	LockTime func(key string, most time.Duration) time.Duration
+	// DeleteCredentials refers to the credentials that delete: "profile:NAME" of the
+	// SDK's files, or "env:PREFIX" for PREFIX_ACCESS_KEY_ID, PREFIX_SECRET_ACCESS_KEY
+	// and PREFIX_SESSION_TOKEN; empty means those that write.
+	DeleteCredentials string
 	// Stall ends an operation in which no byte moved for so long; 30 s by default.
 	Stall time.Duration
 }
@@ -35,50 +55,17 @@ type Config struct {
 // maxPrefix leaves room for blob.MaxKeyLength in the 1,024 bytes of S3.
 const maxPrefix = 256
 
-var (
-	goodBucket = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	goodPrefix = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$`)
-	goodRegion = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
-)
+// maxLockDays is ten years: a slip of a digit must not bind for ever.
+const maxLockDays = 3653
 
-// ParseURL reads s3://BUCKET/PREFIX with the parameters endpoint, region,
-// path_style and ca_file. What it does not know is errs.Invalid. Its errors do
-// not repeat values: somebody may have put a credential there.
-func ParseURL(text string) (Config, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "s3" || u.Opaque != "" || u.Fragment != "" {
-		return Config{}, fmt.Errorf("S3 URL: must be s3://BUCKET/PREFIX?endpoint=URL&region=REGION&path_style=true&ca_file=PATH: %w", errs.Invalid)
-	}
-	if u.User != nil {
-		return Config{}, fmt.Errorf("S3 URL: credentials are no part of a URL, they come from the environment or a file: %w", errs.Invalid)
-	}
-	values, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return Config{}, fmt.Errorf("S3 URL: the part after ? does not read: %w", errs.Invalid)
-	}
-	c := Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
-	for name, all := range values {
-		if len(all) != 1 {
-			return Config{}, fmt.Errorf("S3 URL: %q is given %d times: %w", name, len(all), errs.Invalid)
-		}
-		switch value := all[0]; name {
-		case "endpoint":
-			c.Endpoint = strings.TrimSuffix(value, "/")
-		case "region":
-			c.Region = value
-		case "ca_file":
-			c.CAFile = value
-		case "path_style":
-			if value != "true" && value != "false" {
-				return Config{}, fmt.Errorf("S3 URL: path_style must be true or false: %w", errs.Invalid)
-			}
-			c.PathStyle = value == "true"
-		default:
-			return Config{}, fmt.Errorf("S3 URL: unknown parameter %q, there are endpoint, region, path_style and ca_file: %w", name, errs.Invalid)
-		}
-	}
-	return c, c.Validate()
-}
+var (
+	goodBucket  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	goodPrefix  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$`)
+	goodRegion  = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	goodKey     = regexp.MustCompile(`^[A-Za-z0-9:/_.-]{1,512}$`)
+	goodClass   = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,31}$`)
+	goodDeleter = regexp.MustCompile(`^(profile:[A-Za-z0-9_./@+-]{1,64}|env:[A-Za-z_][A-Za-z0-9_]{0,63})$`)
+)
 
 // Validate tells what cannot be, with errs.Invalid.
 func (c Config) Validate() error {
@@ -93,6 +80,27 @@ func (c Config) Validate() error {
 		return fmt.Errorf("S3 URL: ca_file must be an absolute path: %w", errs.Invalid)
 	case c.Endpoint != "" && !goodEndpoint(c.Endpoint):
 		return fmt.Errorf("S3 URL: endpoint must be http(s)://HOST[:PORT] and nothing more: %w", errs.Invalid)
+	}
+	return c.validateKeeping()
+}
+
+// validateKeeping is about how objects are kept.
+func (c Config) validateKeeping() error {
+	switch {
+	case c.Encryption != "" && c.Encryption != "AES256" && c.Encryption != "aws:kms":
+		return fmt.Errorf("S3 URL: sse must be AES256 or aws:kms: %w", errs.Invalid)
+	case c.EncryptionKey != "" && (c.Encryption != "aws:kms" || !goodKey.MatchString(c.EncryptionKey)):
+		return fmt.Errorf("S3 URL: sse_kms_key is an id or ARN of a key, and needs sse=aws:kms: %w", errs.Invalid)
+	case c.StorageClass != "" && !goodClass.MatchString(c.StorageClass):
+		return fmt.Errorf("S3 URL: storage_class must be of [A-Z0-9_]: %w", errs.Invalid)
+	case c.StorageClass == "GLACIER" || c.StorageClass == "DEEP_ARCHIVE":
+		return fmt.Errorf("S3 URL: objects of storage_class %s cannot be read when they are needed: %w", c.StorageClass, errs.Invalid)
+	case c.LockMode != "" && c.LockMode != Governance && c.LockMode != Compliance:
+		return fmt.Errorf("S3 URL: lock must be %s or %s: %w", Governance, Compliance, errs.Invalid)
+	case (c.LockMode != "") != (c.LockDays != 0) || c.LockDays < 0 || c.LockDays > maxLockDays:
+		return fmt.Errorf("S3 URL: lock and lock_days, 1 to %d, go together: %w", maxLockDays, errs.Invalid)
+	case c.DeleteCredentials != "" && !goodDeleter.MatchString(c.DeleteCredentials):
+		return fmt.Errorf("S3 URL: delete_credentials must be profile:NAME or env:PREFIX: %w", errs.Invalid)
 	}
 	return nil
 }

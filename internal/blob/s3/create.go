@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/middleware"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
@@ -37,51 +38,79 @@ func (s *Store) Create(ctx context.Context, key string, body blob.Body) error {
 	if err := begin(ctx, key); err != nil {
 		return fmt.Errorf("create object: %w", err)
 	}
-	if err := s.create(ctx, s.prefix+key, body); err != nil {
+	if _, err := s.create(ctx, key, body); err != nil {
 		return fmt.Errorf("create object %s: %w", s.show(key), err)
 	}
 	return nil
 }
 
-func (s *Store) create(ctx context.Context, name string, body blob.Body) error {
+// create puts an object on condition that there is none.
+func (s *Store) create(ctx context.Context, key string, body blob.Body) (made, error) {
+	return s.put(ctx, key, body, true)
+}
+
+// made is what the service says of a new object.
+type made struct {
+	version    string // empty in a bucket without versions
+	encryption string
+	tag        string
+}
+
+// put puts an object below the prefix; fresh is on condition that there is none.
+func (s *Store) put(ctx context.Context, key string, body blob.Body, fresh bool) (made, error) {
 	if body.Size() > maxObject {
-		return fmt.Errorf("%d bytes, a single put takes %d: %w", body.Size(), int64(maxObject), errs.Invalid)
+		return made{}, fmt.Errorf("%d bytes, a single put takes %d: %w", body.Size(), int64(maxObject), errs.Invalid)
 	}
 	hashing := &hashing{ctx: ctx, Hash: sha256.New()}
 	if err := blob.CopyBody(hashing, body); err != nil {
-		return err
+		return made{}, err
 	}
 	sum := hashing.Sum(nil)
 	if err := blob.Canceled(ctx); err != nil {
-		return err
+		return made{}, err
 	}
 	inner, err := body.Open()
 	if err != nil {
-		return err
+		return made{}, err
 	}
 	w := s.watch(ctx, putTime(body.Size()))
 	defer w.end()
 	up := &upload{inner: inner, left: body.Size(), watch: w}
-	out, err := s.client.PutObject(w.ctx, &s3.PutObjectInput{
-		Bucket: aws.String(s.bucket), Key: aws.String(name), IfNoneMatch: aws.String("*"),
-		Body: up, ContentLength: aws.Int64(body.Size()), ContentType: aws.String("application/octet-stream"),
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
-	}, s3.WithAPIOptions(payloadHash(sum)))
+	in := s.putInput(key, sum, fresh)
+	in.Body, in.ContentLength = up, aws.Int64(body.Size())
+	out, err := s.client.PutObject(w.ctx, in, s3.WithAPIOptions(payloadHash(sum)))
 	bodyErr := up.end()
 	switch {
 	case err != nil && bodyErr != nil && blob.Canceled(ctx) == nil:
-		return fmt.Errorf("the body broke off: %w", bodyErr) // so nothing was made
+		return made{}, fmt.Errorf("the body broke off: %w", bodyErr) // so nothing was made
 	case err != nil && answerOf(err).status == http.StatusPreconditionFailed:
-		return errs.Exists
+		return made{}, errs.Exists
 	case err != nil:
-		return s.judge(ctx, w, err)
+		return made{}, s.judge(ctx, w, err)
 	case aws.ToString(out.ETag) == "":
 		// Some services say 200 at once and put an error where the answer would be.
-		return fmt.Errorf("the store's answer is no confirmation: %w", errs.Unavailable)
-	case out.ChecksumSHA256 != nil && *out.ChecksumSHA256 != base64.StdEncoding.EncodeToString(sum):
-		return fmt.Errorf("the store confirms other bytes than were sent: %w", errs.Unavailable)
+		return made{}, fmt.Errorf("the store's answer is no confirmation: %w", errs.Unavailable)
+	case out.ChecksumSHA256 != nil && *out.ChecksumSHA256 != aws.ToString(in.ChecksumSHA256):
+		return made{}, fmt.Errorf("the store confirms other bytes than were sent: %w", errs.Unavailable)
 	}
-	return nil
+	return made{version: aws.ToString(out.VersionId), encryption: string(out.ServerSideEncryption), tag: *out.ETag}, nil
+}
+
+// putInput is what is said about an object besides its bytes.
+func (s *Store) putInput(key string, sum []byte, fresh bool) *s3.PutObjectInput {
+	in := &s3.PutObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.prefix + key), ContentType: aws.String("application/octet-stream"),
+		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
+		StorageClass:   types.StorageClass(s.config.StorageClass), ServerSideEncryption: types.ServerSideEncryption(s.config.Encryption)}
+	if fresh {
+		in.IfNoneMatch = aws.String("*")
+	}
+	if s.config.EncryptionKey != "" {
+		in.SSEKMSKeyId = aws.String(s.config.EncryptionKey)
+	}
+	if blob.CheckKey(key) == nil { // a probe is not locked: it has to go
+		s.lockNew(in, key)
+	}
+	return in
 }
 
 // payloadHash signs a body with a SHA-256 that is known: every service checks

@@ -122,7 +122,7 @@ func innermost(err error) error {
 // redact takes the credentials out of a text, in case that a server echoes a
 // request, and makes one short line of it.
 func (s *Store) redact(text string) string {
-	for _, secret := range s.credentials.secrets() {
+	for _, secret := range append(s.credentials.secrets(), s.deleting.secrets()...) {
 		if len(secret) >= shortestSecret {
 			text = strings.ReplaceAll(text, secret, "[redacted]")
 		}

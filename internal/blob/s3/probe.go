@@ -33,12 +33,15 @@ const (
 
 // prove tries the service out.
 func (s *Store) prove(ctx context.Context) error {
-	if err := s.reach(ctx); err != nil {
+	if err := errors.Join(s.reach(ctx), s.deletable(ctx)); err != nil {
 		return err
 	}
 	wait := proofWait
 	for n := 1; ; n++ {
-		err := s.probe(ctx)
+		err := s.lockable(ctx)
+		if err == nil {
+			err = s.probe(ctx)
+		}
 		if !errors.Is(err, errs.Unavailable) || n == proofs || ctx.Err() != nil {
 			return err
 		}
@@ -77,27 +80,37 @@ func (s *Store) reach(ctx context.Context) error {
 
 // probe writes an object twice at once and once more, reads it and removes it.
 func (s *Store) probe(ctx context.Context) (err error) {
-	name := s.prefix + probePrefix + rand.Text()
+	key := probePrefix + rand.Text()
+	name := s.prefix + key
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 		defer cancel()
-		if e := s.remove(clean, name); err == nil && !errors.Is(e, errs.Denied) {
-			// Who may write but not delete leaves one behind, which does no harm.
+		if e := s.remove(clean, name); err == nil && !errors.Is(e, errs.Denied) && !errors.Is(e, errs.Locked) {
+			// Who may write but not delete, or has a bucket that locks everything, leaves
+			// one behind, which does no harm.
 			err = e
 		}
 	}()
 	bodies := []blob.Bytes{blob.Bytes("one of two at once"), blob.Bytes("two of two at once")}
-	results := make([]error, len(bodies))
+	results, said := make([]error, len(bodies)), make([]made, len(bodies))
 	var wg sync.WaitGroup
 	for i, body := range bodies {
-		wg.Go(func() { results[i] = s.create(ctx, name, body) })
+		wg.Go(func() { said[i], results[i] = s.create(ctx, key, body) })
 	}
 	wg.Wait()
+	for _, m := range said {
+		if m.tag != "" {
+			s.found.versions = s.found.versions || m.version != "" // what removes the probe must know
+		}
+	}
 	winner, err := winner(results)
 	if err != nil {
 		return err
 	}
-	switch err := s.create(ctx, name, blob.Bytes("three")); {
+	if err := s.learn(said[winner]); err != nil {
+		return err
+	}
+	switch _, err := s.create(ctx, key, blob.Bytes("three")); {
 	case err == nil:
 		return errNotAtomic
 	case !errors.Is(err, errs.Exists):
@@ -149,7 +162,7 @@ func (s *Store) readProbe(ctx context.Context, name string, want blob.Bytes) err
 			return fmt.Errorf("the service gives other bytes than were written: %w", errs.Unsupported)
 		}
 	}
-	page, err := s.page(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(s.bucket), Prefix: aws.String(name), MaxKeys: aws.Int32(1)})
+	page, err := s.listPage(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(s.bucket), Prefix: aws.String(name), MaxKeys: aws.Int32(1)})
 	if err != nil {
 		return fmt.Errorf("list the probe: %w", err)
 	}
@@ -160,7 +173,7 @@ func (s *Store) readProbe(ctx context.Context, name string, want blob.Bytes) err
 }
 
 func (s *Store) readWhole(ctx context.Context, key string, offset, length int64) ([]byte, error) {
-	r, err := s.open(ctx, key, offset, length)
+	r, err := s.open(ctx, key, "", offset, length)
 	if errors.Is(err, errs.NotFound) {
 		return nil, fmt.Errorf("the service does not show at once what was written: %w", errs.Unsupported)
 	}

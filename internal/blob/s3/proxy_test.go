@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
 	"github.com/tuskvault/tuskvault/internal/blob/s3"
 	"github.com/tuskvault/tuskvault/internal/blob/s3/s3test"
 )
@@ -24,6 +27,11 @@ type proxy struct {
 	// released is closed when the test ends: what hangs stops then.
 	released chan struct{}
 	forward  http.Handler
+	// answer, if it is set, changes the headers of answers.
+	answer func(r *http.Request, h http.Header)
+	// foreign is an access key that the server does not know: what it signed is
+	// signed anew on the way.
+	foreign string
 
 	mu     sync.Mutex
 	faults []*fault
@@ -42,8 +50,15 @@ const stall = time.Second
 
 func newProxy(t *testing.T) *proxy {
 	t.Helper()
-	p := &proxy{real: s3test.Start(t), released: make(chan struct{})}
+	p := newProxyOf(t, s3test.Start(t))
 	p.bucket = p.real.Bucket(t)
+	return p
+}
+
+// newProxyOf stands before a server, without a bucket.
+func newProxyOf(t *testing.T, server *s3test.Server) *proxy {
+	t.Helper()
+	p := &proxy{real: server, released: make(chan struct{})}
 	target, err := url.Parse(p.real.Endpoint)
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +67,14 @@ func newProxy(t *testing.T) *proxy {
 	p.forward = &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
+		if p.foreign != "" && signer(r.In) == p.foreign {
+			resign(t, r.Out)
+		}
+	}, ModifyResponse: func(r *http.Response) error {
+		if p.answer != nil {
+			p.answer(r.Request, r.Header)
+		}
+		return nil
 	}}
 	p.Server = httptest.NewServer(p)
 	t.Cleanup(func() {
@@ -102,6 +125,23 @@ func (p *proxy) mends() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = nil
+}
+
+// signer gives the access key that a request is signed with.
+func signer(r *http.Request) string {
+	_, rest, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	key, _, _ := strings.Cut(rest, "/")
+	return key
+}
+
+// resign signs a request with the key that the server knows.
+func resign(t *testing.T, r *http.Request) {
+	r.Header.Del("Authorization")
+	err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).SignHTTP(r.Context(),
+		aws.Credentials{AccessKeyID: s3test.AccessKey, SecretAccessKey: s3test.SecretKey}, r, r.Header.Get("X-Amz-Content-Sha256"), "s3", "us-east-1", time.Now())
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {

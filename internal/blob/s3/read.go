@@ -22,33 +22,38 @@ func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.
 	if err := begin(ctx, key); err != nil {
 		return nil, fmt.Errorf("open object: %w", err)
 	}
-	r, err := s.open(ctx, key, offset, length)
+	r, err := s.open(ctx, key, "", offset, length)
 	if err != nil {
 		return nil, fmt.Errorf("open object %s: %w", s.show(key), err)
 	}
 	return r, nil
 }
 
-func (s *Store) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+// open reads the newest version, or the one named.
+func (s *Store) open(ctx context.Context, key, version string, offset, length int64) (io.ReadCloser, error) {
 	if _, err := blob.CheckRange(s.show(key), math.MaxInt64, offset, length); err != nil {
 		return nil, err
 	}
 	if length == 0 {
-		return s.nothing(ctx, key, offset, length)
+		return s.nothing(ctx, key, version, offset, length)
 	}
 	span := fmt.Sprintf("bytes=%d-", offset)
 	if length > 0 {
 		span += fmt.Sprint(offset + length - 1)
 	}
 	w := s.watch(ctx, baseTime)
-	out, err := s.client.GetObject(w.ctx, &s3.GetObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.prefix + key), Range: aws.String(span)})
+	in := &s3.GetObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(s.prefix + key), Range: aws.String(span)}
+	if version != "" {
+		in.VersionId = aws.String(version)
+	}
+	out, err := s.client.GetObject(w.ctx, in)
 	if err != nil {
 		defer w.end()
 		switch a := answerOf(err); {
-		case a.noObject():
+		case a.noObject(), version != "" && a.status == http.StatusNotFound && a.code == "NoSuchVersion":
 			return nil, errs.NotFound
 		case a.status == http.StatusRequestedRangeNotSatisfiable:
-			return s.nothing(ctx, key, offset, length) // also the answer for an empty object
+			return s.nothing(ctx, key, version, offset, length) // also the answer for an empty object
 		}
 		return nil, s.judge(ctx, w, err)
 	}
@@ -62,8 +67,8 @@ func (s *Store) open(ctx context.Context, key string, offset, length int64) (io.
 }
 
 // nothing is the reader of an empty range, if it is within the object.
-func (s *Store) nothing(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	info, err := s.stat(ctx, s.prefix+key)
+func (s *Store) nothing(ctx context.Context, key, version string, offset, length int64) (io.ReadCloser, error) {
+	info, err := s.stat(ctx, s.prefix+key, version)
 	if err != nil {
 		return nil, err
 	}

@@ -28,15 +28,25 @@ import (
 // Store keeps objects in a bucket.
 type Store struct {
 	client      *s3.Client
+	deleter     *s3.Client // the same, unless deletes have credentials of their own
 	transport   *http.Transport
 	credentials *remembered
+	deleting    *remembered // nil when there are none
+	clock       clock
+	config      Config
 	bucket      string
 	prefix      string // ends with "/", or is empty
 	location    string
 	stall       time.Duration
+	page        int32 // keys or versions in one answer
+	found       features
 }
 
-var _ blob.Store = (*Store)(nil)
+var (
+	_ blob.Store     = (*Store)(nil)
+	_ blob.Locker    = (*Store)(nil)
+	_ blob.Versioned = (*Store)(nil)
+)
 
 // Open connects to a store and tries it out, with objects of its own that it
 // removes and that List never gives. Errors: errs.Invalid for what cannot be or
@@ -58,11 +68,16 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // OpenReadOnly is Open for somebody who only reads: it looks whether the bucket
 // can be listed, and tries nothing out.
 func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
+	c.DeleteCredentials, c.LockMode, c.LockDays = "", "", 0 // it does neither
 	s, err := open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reach(ctx); err != nil {
+	err = s.reach(ctx)
+	if err == nil {
+		s.found.versions, err = s.versioned(ctx)
+	}
+	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", s.location, err)
 	}
@@ -73,7 +88,7 @@ func open(ctx context.Context, c Config) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{bucket: c.Bucket, prefix: c.prefix(), location: c.location(), stall: c.Stall}
+	s := &Store{config: c, bucket: c.Bucket, prefix: c.prefix(), location: c.location(), stall: c.Stall, page: pageKeys}
 	if s.stall <= 0 {
 		s.stall = standardStall
 	}
@@ -86,18 +101,12 @@ func open(ctx context.Context, c Config) (*Store, error) {
 // Close lets go of connections that are not in use. The store can still be used.
 func (s *Store) Close() { s.transport.CloseIdleConnections() }
 
-// Features says that creates are atomic and, as far as the service keeps its
-// word, durable.
-func (s *Store) Features() blob.Features {
-	return blob.Features{AtomicCreate: true, Durable: true, OwnClock: true, Location: s.location}
-}
-
 // Stat tells an object's size and time; see blob.Store.
 func (s *Store) Stat(ctx context.Context, key string) (blob.Info, error) {
 	if err := begin(ctx, key); err != nil {
 		return blob.Info{}, fmt.Errorf("stat object: %w", err)
 	}
-	info, err := s.stat(ctx, s.prefix+key)
+	info, err := s.stat(ctx, s.prefix+key, "")
 	if err != nil {
 		return blob.Info{}, fmt.Errorf("stat object %s: %w", s.show(key), err)
 	}
@@ -105,10 +114,15 @@ func (s *Store) Stat(ctx context.Context, key string) (blob.Info, error) {
 	return info, nil
 }
 
-func (s *Store) stat(ctx context.Context, name string) (blob.Info, error) {
+// stat looks at the newest version, or the one named.
+func (s *Store) stat(ctx context.Context, name, version string) (blob.Info, error) {
 	w := s.watch(ctx, baseTime)
 	defer w.end()
-	out, err := s.client.HeadObject(w.ctx, &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(name)})
+	in := &s3.HeadObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(name)}
+	if version != "" {
+		in.VersionId = aws.String(version)
+	}
+	out, err := s.client.HeadObject(w.ctx, in)
 	switch {
 	case err != nil && answerOf(err).status == http.StatusNotFound:
 		// The answer to a HEAD has no body that tells which of the two is missing.
@@ -137,28 +151,6 @@ func (s *Store) missing(ctx context.Context, w *watch) error {
 	return s.judge(ctx, w, err)
 }
 
-// Delete removes an object; see blob.Store. In a versioned bucket earlier
-// versions stay, behind a delete marker.
-func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := begin(ctx, key); err != nil {
-		return fmt.Errorf("delete object: %w", err)
-	}
-	if err := s.remove(ctx, s.prefix+key); err != nil {
-		return fmt.Errorf("delete object %s: %w", s.show(key), err)
-	}
-	return nil
-}
-
-func (s *Store) remove(ctx context.Context, name string) error {
-	w := s.watch(ctx, baseTime)
-	defer w.end()
-	_, err := s.client.DeleteObject(w.ctx, &s3.DeleteObjectInput{Bucket: aws.String(s.bucket), Key: aws.String(name)})
-	if err == nil || answerOf(err).noObject() {
-		return nil
-	}
-	return s.judge(ctx, w, err)
-}
-
 // List calls fn for objects in order of their keys, a page of 1,000 at a time;
 // see blob.Store. What is in the bucket and cannot be a key is passed over.
 func (s *Store) List(ctx context.Context, prefix, after string, fn func(blob.Info) error) error {
@@ -168,13 +160,13 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(blob.Inf
 	if after > prefix && !strings.HasPrefix(after, prefix) {
 		return blob.Canceled(ctx) // after is behind everything that starts with prefix
 	}
-	in := &s3.ListObjectsV2Input{Bucket: aws.String(s.bucket), Prefix: aws.String(s.prefix + prefix), MaxKeys: aws.Int32(pageKeys)}
+	in := &s3.ListObjectsV2Input{Bucket: aws.String(s.bucket), Prefix: aws.String(s.prefix + prefix), MaxKeys: aws.Int32(s.page)}
 	if after > prefix {
 		in.StartAfter = aws.String(s.prefix + after)
 	}
 	last := after
 	for {
-		page, err := s.page(ctx, in)
+		page, err := s.listPage(ctx, in)
 		if err != nil {
 			return fmt.Errorf("list objects %s: %w", s.show(prefix), err)
 		}
@@ -208,9 +200,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(blob.Inf
 // pageKeys is the most that S3 gives in one answer.
 const pageKeys = 1000
 
-// page gets one page. A page that is none (an error in the clothes of a list, or
+// listPage gets one page. A page that is none (an error in the clothes of a list, or
 // one that leads nowhere) must not be taken for the end of the list.
-func (s *Store) page(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
+func (s *Store) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
 	if err := blob.Canceled(ctx); err != nil {
 		return nil, err
 	}

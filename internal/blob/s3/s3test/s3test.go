@@ -44,8 +44,11 @@ type Server struct {
 // Find returns the path of versitygw: TUSKVAULT_VERSITYGW if it is set, else
 // .bin/versitygw beside go.work, else the one of PATH. It fails with
 // errs.NotFound when there is none.
-func Find() (string, error) {
-	if path := os.Getenv("TUSKVAULT_VERSITYGW"); path != "" {
+func Find() (string, error) { return find("TUSKVAULT_VERSITYGW", "versitygw") }
+
+// find looks for a program: in a variable, .bin beside go.work, PATH.
+func find(variable, name string) (string, error) {
+	if path := os.Getenv(variable); path != "" {
 		return path, nil
 	}
 	dir, err := os.Getwd()
@@ -56,20 +59,32 @@ func Find() (string, error) {
 		if _, err := os.Stat(filepath.Join(dir, "go.work")); err != nil {
 			continue
 		}
-		path := filepath.Join(dir, ".bin", "versitygw")
+		path := filepath.Join(dir, ".bin", name)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		}
 	}
-	if path, err := exec.LookPath("versitygw"); err == nil {
+	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	return "", fmt.Errorf("find versitygw: not in TUSKVAULT_VERSITYGW, .bin, PATH; run make versitygw: %w", errs.NotFound)
+	return "", fmt.Errorf("find %s: not in %s, .bin, PATH; run make %s: %w", name, variable, name, errs.NotFound)
 }
 
 // Start runs a server until the test ends, and gives the test and what it
 // starts the credentials for it.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return begin(t, "")
+}
+
+// StartVersioned is Start of a server whose buckets can keep versions and lock
+// objects: those that VersionedBucket makes.
+func StartVersioned(t testing.TB) *Server {
+	t.Helper()
+	return begin(t, t.TempDir())
+}
+
+func begin(t testing.TB, versions string) *Server {
 	t.Helper()
 	program, err := Find()
 	if errors.Is(err, errs.NotFound) && os.Getenv("REQUIRE_SERVICES") != "1" {
@@ -82,7 +97,7 @@ func Start(t testing.TB) *Server {
 	// Another process may take the port between our look and the server's.
 	for range 3 {
 		var s *Server
-		if s, err = start(program, t.TempDir()); err == nil {
+		if s, err = start(program, t.TempDir(), versions); err == nil {
 			t.Cleanup(func() {
 				s.stop()
 				if t.Failed() {
@@ -125,7 +140,20 @@ func (s *Server) URL(bucket, prefix string) string {
 	return fmt.Sprintf("s3://%s/%s?endpoint=%s&path_style=true", bucket, prefix, s.Endpoint)
 }
 
-func start(program, dir string) (*Server, error) {
+func start(program, dir, versions string) (*Server, error) {
+	return launch(dir, func(address string) *exec.Cmd {
+		c := exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix")
+		if versions != "" {
+			c.Args = append(c.Args, "--versioning-dir", versions)
+		}
+		c.Args = append(c.Args, dir)
+		c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "VGW_") || strings.HasPrefix(e, "AWS_") })
+		return c
+	})
+}
+
+// launch starts a server on a free port and waits until it answers.
+func launch(dir string, command func(address string) *exec.Cmd) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -135,8 +163,7 @@ func start(program, dir string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Endpoint: "http://" + address, dir: dir, log: &lockedBuffer{}, done: make(chan struct{})}
-	s.command = exec.Command(program, "--port", address, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix", dir)
-	s.command.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "VGW_") || strings.HasPrefix(e, "AWS_") })
+	s.command = command(address)
 	s.command.Stdout, s.command.Stderr = s.log, s.log
 	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.command.Start(); err != nil {
