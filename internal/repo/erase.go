@@ -13,7 +13,7 @@ import (
 // DestroyDomain deletes every generation of a domain's record: its roots are
 // nowhere else, so that nothing of the domain in this store can be read any more. It
 // asks nobody whether it may; whoever calls it has that on record. kept counts
-// generations that the store does not let go yet (errs.Denied).
+// generations that the store does not let go yet (blob.Deferred).
 //
 // Each generation is one durable step. A crash leaves some; repeating it goes on.
 // This repository makes no new generation of the domain from the first step on.
@@ -102,10 +102,6 @@ func (r *Repository) deleteAll(ctx context.Context, prefix string) (kept int, er
 	}
 }
 
-// heldBack tells that the store does not let an object go yet, as under a lock:
-// that is for later and no failure.
-func heldBack(err error) bool { return errors.Is(err, errs.Denied) }
-
 // errEnough ends a list.
 var errEnough = errors.New("enough")
 
@@ -113,10 +109,10 @@ func (r *Repository) deleteKeys(ctx context.Context, keys []string) (kept int, e
 	for _, key := range keys {
 		err := r.store.Delete(ctx, key)
 		switch {
-		case heldBack(err):
+		case blob.Deferred(err):
 			kept++
 		case err != nil && !errors.Is(err, errs.NotFound):
-			return kept, err
+			return kept, fmt.Errorf("delete %s: %w", key, err)
 		}
 	}
 	return kept, nil

@@ -238,6 +238,9 @@ func (r *Repository) KeyIDs(ctx context.Context) ([]ID, error) {
 	return ids, nil
 }
 
+// KeyObject is the object of one of the repository's keys under the master key in force.
+func (r *Repository) KeyObject(id ID) string { return keyObjectOf(id, r.current().number) }
+
 // OpenedBy is the key that the repository was opened with.
 func (r *Repository) OpenedBy() ID { return r.opened }
 

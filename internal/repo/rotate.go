@@ -226,15 +226,16 @@ func (c *rotation) end(done bool) {
 }
 
 // DropReplaced removes what is sealed under master keys other than the one in
-// force: wraps, certificate authorities, generations of domains, successions. It
-// asks nobody whether anything may be deleted: that is the caller's. What the
-// store does not let go yet (errs.Denied: a lock that has not ended) stays, is
+// force: wraps, certificate authorities, generations of domains, successions.
+// permit is called before each batch of them: what it returns an error for stays.
+// Whether anything may be deleted is the caller's question. What the
+// store does not let go yet (blob.Deferred: a lock that has not ended) stays, is
 // counted as kept, and goes with a later call.
 //
 // Of a change that was prepared and never came into force nothing goes before
 // the log is past the record that would have put it in force. A crash leaves
 // some; the next call goes on.
-func (r *Repository) DropReplaced(ctx context.Context, l *Log) (dropped, kept int, err error) {
+func (r *Repository) DropReplaced(ctx context.Context, l *Log, permit func(keys []string) error) (dropped, kept int, err error) {
 	if err := r.gate.Acquire(ctx, 1); err != nil { // no change of the master key meanwhile
 		return 0, 0, blob.Canceled(ctx)
 	}
@@ -247,15 +248,15 @@ func (r *Repository) DropReplaced(ctx context.Context, l *Log) (dropped, kept in
 		if kept > 0 {
 			return dropped, kept, nil // the wraps tell the next call that there is more to do
 		}
-		for _, key := range keys {
-			err := r.store.Delete(ctx, key)
-			switch {
-			case err == nil:
-				dropped++
-			case heldBack(err):
-				kept++
-			default:
-				return dropped, kept, fmt.Errorf("remove what old master keys sealed: %s: %w", key, err)
+		for batch := range slices.Chunk(keys, deleteBatch) {
+			err := permit(batch)
+			if err == nil {
+				var left int
+				left, err = r.deleteKeys(ctx, batch)
+				dropped, kept = dropped+len(batch)-left, kept+left
+			}
+			if err != nil {
+				return dropped, kept, fmt.Errorf("remove what old master keys sealed: %w", err)
 			}
 		}
 	}

@@ -149,11 +149,11 @@ func TestAMasterKeyIsReplacedAndEverythingStaysReadable(t *testing.T) {
 			t.Fatalf("master key %d, %v", n, err)
 		}
 		w.append("four")
-		dropped, kept, err := w.repository.DropReplaced(ctx, w.log)
+		dropped, kept, err := w.repository.DropReplaced(ctx, w.log, func([]string) error { return nil })
 		if dropped == 0 || kept != 0 || err != nil {
 			t.Errorf("dropped %d, kept %d, %v", dropped, kept, err)
 		}
-		if again, _, err := w.repository.DropReplaced(ctx, w.log); again != 0 || err != nil {
+		if again, _, err := w.repository.DropReplaced(ctx, w.log, func([]string) error { return nil }); again != 0 || err != nil {
 			t.Errorf("dropped %d again, %v", again, err)
 		}
 		w.must(w.store.List(ctx, "", "", func(info blob.Info) error {
@@ -266,7 +266,7 @@ func (w *reigning) goOn(store *blobtest.Faulty, r *repo.Repository, n int) {
 		w.t.Fatalf("%d steps: again: %d after %d, %v", n, made, before, err)
 	}
 	w.append("and more")
-	if _, _, err := r.DropReplaced(ctx, w.log); err != nil {
+	if _, _, err := r.DropReplaced(ctx, w.log, func([]string) error { return nil }); err != nil {
 		w.t.Error(err)
 	}
 	again, err := w.reopen(store)
@@ -371,7 +371,7 @@ func TestAnOldMasterKeyForgesNothingOnceItWasReplaced(t *testing.T) {
 		_, err = w.rotate(ctx)
 		w.must(err)
 		w.append("three")
-		_, _, err = w.repository.DropReplaced(ctx, w.log)
+		_, _, err = w.repository.DropReplaced(ctx, w.log, func([]string) error { return nil })
 		w.must(err)
 		// A domain of his own, a generation of another's, an authority, a log record, rubbish.
 		forged, err := thief.CreateDomain(ctx)

@@ -79,24 +79,6 @@ func all[M any, P message[M], R any](tx *Tx, b bucket, prefix []byte, from func(
 	}
 }
 
-// DeleteDrills removes the drills of a snapshot with their reports, which name
-// what is in it.
-func (tx *Tx) DeleteDrills(snapshot repo.JobID) error {
-	for _, b := range []bucket{bucketDrills, bucketReports} {
-		var keys [][]byte
-		c := tx.cursor(b)
-		for k, _ := c.Seek(snapshot[:]); k != nil && bytes.HasPrefix(k, snapshot[:]); k, _ = c.Next() {
-			keys = append(keys, bytes.Clone(k))
-		}
-		for _, k := range keys {
-			if err := tx.delete(b, k); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // ClustersIn gives the clusters whose domain is one of these.
 func (tx *Tx) ClustersIn(domains ...seal.DomainID) (out []Cluster, err error) {
 	err = walkRecords(tx, bucketClusters, fromCluster, func(c Cluster) error {

@@ -61,3 +61,19 @@ func (tx *Tx) DropPruneNeed(domain seal.DomainID, asOf PruneNeed) error {
 	}
 	return tx.delete(bucketPrunable, domain[:])
 }
+
+// DropPruning forgets all that is noted about pruning a domain: it is erased.
+func (tx *Tx) DropPruning(domain seal.DomainID) error {
+	prunes, err := tx.Prunes()
+	if err != nil {
+		return err
+	}
+	for _, p := range prunes {
+		if p.Domain == domain {
+			if err := tx.DeletePrune(p.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.delete(bucketPrunable, domain[:])
+}

@@ -82,7 +82,7 @@ func (r *round) remove(ctx context.Context) error {
 				continue
 			}
 			n, err := r.removeObject(ctx, object)
-			if errors.Is(err, errs.Denied) {
+			if blob.Deferred(err) {
 				r.f.log.Warn("object of the copy cannot be deleted yet, will try again", zap.String("object", object), zap.Error(err))
 				return nil
 			}

@@ -2,6 +2,7 @@ package erase
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,22 +111,33 @@ func allowed(tx *catalog.Tx, r Request) (*scope, error) {
 			return nil, fmt.Errorf("job %s of %s has not ended; cancel it first: %w", j.ID.Short(), j.InstanceName, errs.Conflict)
 		}
 	}
-	return s, nil
+	return s, s.held(tx)
+}
+
+// held refuses while somebody keeps one of the snapshots.
+func (s *scope) held(tx *catalog.Tx) error {
+	for _, id := range s.snapshots {
+		x, err := tx.Snapshot(id)
+		if err != nil {
+			return err
+		}
+		if x.Hold.Active(time.Now()) {
+			return fmt.Errorf("snapshot %s of %s is held until %s by %s (%s); release it first: %w", id.Short(), x.InstanceName, x.Hold.Until.UTC().Format(time.RFC3339), x.Hold.By, x.Hold.Reason, errs.Conflict)
+		}
+	}
+	return nil
 }
 
 // record writes all of it: see Service.Erase.
 func (s *scope) record(tx *catalog.Tx, fresh map[seal.DomainID]seal.DomainID, by By) error {
-	counts := map[seal.DomainID]int64{}
+	counts, now := map[seal.DomainID]int64{}, time.Now()
 	for _, id := range s.snapshots {
 		x, err := tx.Snapshot(id)
 		if err != nil {
 			return err
 		}
 		counts[x.Domain]++
-		if err := tx.DeleteDrills(id); err != nil {
-			return err
-		}
-		if err := tx.DeleteSnapshot(id); err != nil {
+		if err := errors.Join(tx.DeleteSnapshot(id), tx.PermitDelete(now, repo.SnapshotObject(x.Instance, id))); err != nil {
 			return err
 		}
 	}
@@ -153,7 +165,9 @@ func (s *scope) record(tx *catalog.Tx, fresh map[seal.DomainID]seal.DomainID, by
 		}
 	}
 	for _, id := range s.domains {
-		if err := tx.PutErasure(catalog.Erasure{Domain: id, Instances: ids, Began: time.Now(), By: by.Actor, Snapshots: counts[id]}); err != nil {
+		err := errors.Join(tx.PutErasure(catalog.Erasure{Domain: id, Instances: ids, Began: now, By: by.Actor, Snapshots: counts[id]}), tx.DropPruning(id),
+			tx.PermitDelete(now, repo.DomainPrefix(id), repo.IndexPrefix(id), repo.PackPrefix(id)))
+		if err != nil {
 			return err
 		}
 	}

@@ -264,7 +264,7 @@ func (p *Purger) decide(ctx context.Context, ids []repo.JobID) (out []catalog.Sn
 				return err
 			}
 			s.Purged = now
-			if err := errors.Join(tx.PutSnapshot(s), p.d.Trail.Append(tx, catalog.AuditRecord{Actor: "controller", Action: "snapshot.purge", Object: "snapshot " + s.ID.String(),
+			if err := errors.Join(tx.PutSnapshot(s), tx.PermitDelete(now, repo.SnapshotObject(s.Instance, id)), p.d.Trail.Append(tx, catalog.AuditRecord{Actor: "controller", Action: "snapshot.purge", Object: "snapshot " + s.ID.String(),
 				Outcome: audit.OK, Detail: fmt.Sprintf("of %s, forgotten %s by %s: %s", s.InstanceName, at(s.Forgotten.Time), s.Forgotten.By, s.Forgotten.Reason)})); err != nil {
 				return err
 			}
@@ -293,7 +293,7 @@ func (p *Purger) remove(ctx context.Context, s catalog.Snapshot) error {
 	}
 	key := repo.SnapshotObject(s.Instance, s.ID)
 	err := p.d.Store.Delete(ctx, key)
-	if errors.Is(err, errs.Denied) {
+	if blob.Deferred(err) {
 		p.defers(s, err)
 		return nil
 	}

@@ -85,6 +85,12 @@ func (s *Server) DropPacks(ctx context.Context, domain seal.DomainID, packs []pa
 		return fmt.Errorf("forget pruned packs: %w", err)
 	}
 	s.Pardon(domain, packs)
+	s.distrust.mu.Lock()
+	defer s.distrust.mu.Unlock()
+	of := s.distrust.ofLocked(domain)
+	for _, id := range packs {
+		delete(of.marked, id)
+	}
 	return nil
 }
 

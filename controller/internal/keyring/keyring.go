@@ -186,7 +186,7 @@ func (s *Service) Remove(ctx context.Context, ref string, by By) (repo.ID, error
 		if err := tx.MayDelete(); err != nil {
 			return err
 		}
-		return errors.Join(tx.DeleteKey(id), tx.PermitDelete(time.Now(), repo.KeyObject(id)), s.trail.Append(tx, catalog.AuditRecord{Actor: by.Actor, Address: by.Address, Action: "key.remove",
+		return errors.Join(tx.DeleteKey(id), tx.PermitDelete(time.Now(), s.repository.KeyObject(id)), s.trail.Append(tx, catalog.AuditRecord{Actor: by.Actor, Address: by.Address, Action: "key.remove",
 			Object: "key " + id.String(), Outcome: audit.OK}))
 	})
 	if err != nil {

@@ -152,7 +152,14 @@ func (s *Service) clean(ctx context.Context) (removed, remaining int, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	return s.repository.DropReplaced(ctx, s.log)
+	return s.repository.DropReplaced(ctx, s.log, func(keys []string) error {
+		return s.catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {
+			if err := tx.MayDelete(); err != nil {
+				return err
+			}
+			return tx.PermitDelete(time.Now(), keys...)
+		})
+	})
 }
 
 // Run removes what older master keys have sealed, at once and then daily, until

@@ -76,11 +76,11 @@ func TestWhatOldMasterKeysSealedStaysWhileDeletionIsPausedOrLocked(t *testing.T)
 	must(t, w.catalog.Update(ctx, catalog.Async, func(tx *catalog.Tx) error { _, err := tx.ResumeDeletion("x"); return err }))
 	// A lock of the store puts it off, and what opens it goes last.
 	w.store.Plan(blobtest.Fault{Op: blob.OpDelete, Prefix: repo.DomainsPrefix, Nth: 1, Effect: blobtest.Fail, Err: errs.Denied})
-	removed, kept, err := w.repository.DropReplaced(ctx, w.log)
+	removed, kept, err := w.repository.DropReplaced(ctx, w.log, func([]string) error { return nil })
 	if removed != 0 || kept != 1 || err != nil {
 		t.Errorf("removed %d, kept %d, %v", removed, kept, err)
 	}
-	if removed, kept, err = w.repository.DropReplaced(ctx, w.log); removed != 2 || kept != 0 || err != nil {
+	if removed, kept, err = w.repository.DropReplaced(ctx, w.log, func([]string) error { return nil }); removed != 2 || kept != 0 || err != nil {
 		t.Errorf("removed %d, kept %d, %v", removed, kept, err)
 	}
 	w.store.Verify(t)

@@ -194,16 +194,25 @@ func (p *Pruner) standing(ctx context.Context, k *known, u *check.PackUse) (chec
 	return k.standing(u, indexed, ended, time.Now()), nil
 }
 
-// snapshot takes one in. One whose object is gone must be gone from the catalog
-// too by now: otherwise somebody has taken it away, and what it needs must stay.
+// snapshot takes one in. One that is purged is not: nobody reads it, and nothing
+// can keep it. One whose object is gone must be gone from the catalog too by now:
+// otherwise somebody has taken it away, and what it needs must stay.
 func (p *Pruner) snapshot(ctx context.Context, s catalog.Snapshot, fn func(repo.InstanceID, repo.JobID) error) error {
+	if !s.Purged.IsZero() {
+		return nil
+	}
 	err := fn(s.Instance, s.ID)
 	if !errors.Is(err, errs.NotFound) {
 		return err
 	}
-	lookErr := p.Catalog.View(ctx, func(tx *catalog.Tx) error { _, err := tx.Snapshot(s.ID); return err })
+	var purged bool
+	lookErr := p.Catalog.View(ctx, func(tx *catalog.Tx) error {
+		now, err := tx.Snapshot(s.ID)
+		purged = !now.Purged.IsZero()
+		return err
+	})
 	switch {
-	case errors.Is(lookErr, errs.NotFound):
+	case purged, errors.Is(lookErr, errs.NotFound):
 		return nil
 	case lookErr != nil:
 		return lookErr
@@ -211,13 +220,23 @@ func (p *Pruner) snapshot(ctx context.Context, s catalog.Snapshot, fn func(repo.
 	return fmt.Errorf("snapshot %s is recorded and not in the store: %v: %w", s.ID, err, errs.Corrupt) //nolint:errorlint // replaces the kind
 }
 
-// sync makes a change that is in the store's log when it returns nil. When the
-// store does not take it, the ballast goes: the store may be full.
-func (p *Pruner) sync(ctx context.Context, fn func(*catalog.Tx) error) error {
+// sync makes a change about a domain that is in the store's log when it returns
+// nil, or errs.Conflict when the domain is erased. When the store does not take it,
+// the ballast goes: the store may be full.
+func (p *Pruner) sync(ctx context.Context, domain seal.DomainID, fn func(*catalog.Tx) error) error {
 	try := func() error {
 		ctx, cancel := context.WithTimeoutCause(ctx, logTimeout, fmt.Errorf("the catalog log did not take it within %s: %w", logTimeout, errs.Timeout))
 		defer cancel()
-		return p.Catalog.Update(ctx, catalog.Sync, fn)
+		return p.Catalog.Update(ctx, catalog.Sync, func(tx *catalog.Tx) error {
+			_, err := tx.Erasure(domain)
+			switch {
+			case err == nil:
+				return fmt.Errorf("domain %s is erased: %w", domain, errs.Conflict)
+			case !errors.Is(err, errs.NotFound):
+				return err
+			}
+			return fn(tx)
+		})
 	}
 	err := try()
 	if err == nil || !errors.Is(err, errs.Unavailable) || !p.release(ctx) {

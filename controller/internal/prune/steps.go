@@ -10,6 +10,7 @@ import (
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
 	"github.com/tuskvault/tuskvault/controller/internal/ingest"
+	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
@@ -61,7 +62,7 @@ func (p *Pruner) satisfied(ctx context.Context, need *catalog.PruneNeed) error {
 	if need == nil {
 		return nil
 	}
-	return p.sync(ctx, func(tx *catalog.Tx) error { return tx.DropPruneNeed(need.Domain, *need) })
+	return p.sync(ctx, need.Domain, func(tx *catalog.Tx) error { return tx.DropPruneNeed(need.Domain, *need) })
 }
 
 // sentence does step 2. First nobody is told any more that what is in the packs
@@ -72,7 +73,7 @@ func (p *Pruner) sentence(ctx context.Context, one *catalog.Prune, packs []pack.
 	for i, id := range packs {
 		ids[i] = catalog.PackID(id)
 	}
-	err := p.sync(ctx, func(tx *catalog.Tx) (err error) {
+	err := p.sync(ctx, one.Domain, func(tx *catalog.Tx) (err error) {
 		if err := tx.MayDelete(); err != nil {
 			return err
 		}
@@ -158,18 +159,31 @@ func (p *Pruner) advance(ctx context.Context, one catalog.Prune, spec Spec, o *c
 		return one.Phase, nil
 	}
 	if one.Phase == catalog.PruneCopied {
-		err := p.sync(ctx, func(tx *catalog.Tx) error {
+		err := p.sync(ctx, one.Domain, func(tx *catalog.Tx) error {
 			if err := tx.MayDelete(); err != nil {
 				return err
 			}
 			one.Phase = catalog.PruneDeletable
-			return errors.Join(tx.PutPrune(one), p.audit(tx, &one, "prune.delete", fmt.Sprintf("%d packs, %d bytes", one.Packs, one.Bytes)))
+			return errors.Join(tx.PutPrune(one), permit(tx, one), p.audit(tx, &one, "prune.delete", fmt.Sprintf("%d packs, %d bytes", one.Packs, one.Bytes)))
 		})
 		if err != nil {
 			return catalog.PruneCopied, err
 		}
 	}
 	return p.delete(ctx, &one, o)
+}
+
+// permit lets copies follow once the packs are gone.
+func permit(tx *catalog.Tx, one catalog.Prune) error {
+	packs, err := condemned(tx, one.ID)
+	if err != nil {
+		return err
+	}
+	keys := make([]string, len(packs))
+	for i, id := range packs {
+		keys[i] = repo.PackObject(one.Domain, id)
+	}
+	return tx.PermitDelete(now(), keys...)
 }
 
 // copy does step 4.
@@ -185,7 +199,7 @@ func (p *Pruner) copy(ctx context.Context, one *catalog.Prune, o *catalog.PruneO
 		return err
 	}
 	copied := one.Copied + bytes
-	err = p.sync(ctx, func(tx *catalog.Tx) error {
+	err = p.sync(ctx, one.Domain, func(tx *catalog.Tx) error {
 		done := *one
 		done.Phase, done.Copied = catalog.PruneCopied, copied
 		return tx.PutPrune(done)
@@ -223,7 +237,7 @@ func (p *Pruner) delete(ctx context.Context, one *catalog.Prune, o *catalog.Prun
 		return one.Phase, err
 	}
 	err := p.Chunks.ReplaceIndexes(ctx, one.Domain, packs, p.indexedSoon)
-	if deferred(err) {
+	if blob.Deferred(err) {
 		o.DeferredPacks += int64(len(packs))
 		o.WaitsFor = "the store: " + err.Error()
 		return one.Phase, nil
@@ -255,16 +269,13 @@ func (p *Pruner) delete(ctx context.Context, one *catalog.Prune, o *catalog.Prun
 	return 0, nil
 }
 
-// deferred tells a store that does not let an object go yet from one that fails.
-func deferred(err error) bool { return errors.Is(err, errs.Denied) }
-
 func (p *Pruner) deletePacks(ctx context.Context, domain seal.DomainID, packs []pack.ID) (gone []pack.ID, kept []catalog.PackID, why, err error) {
 	for _, id := range packs {
 		err := p.Repository.Store().Delete(ctx, repo.PackObject(domain, id))
 		switch {
 		case err == nil:
 			gone = append(gone, id)
-		case deferred(err):
+		case blob.Deferred(err):
 			kept, why = append(kept, catalog.PackID(id)), err
 		default:
 			return nil, nil, nil, fmt.Errorf("delete pack %s: %w", id.Short(), err)
@@ -275,7 +286,10 @@ func (p *Pruner) deletePacks(ctx context.Context, domain seal.DomainID, packs []
 
 // end notes what was deleted; with nothing kept the prune is over.
 func (p *Pruner) end(ctx context.Context, one *catalog.Prune, gone int64, kept []catalog.PackID) error {
-	return p.sync(ctx, func(tx *catalog.Tx) error {
+	return p.sync(ctx, one.Domain, func(tx *catalog.Tx) error {
+		if err := forget(tx, one, kept); err != nil {
+			return err
+		}
 		if len(kept) > 0 {
 			left := *one
 			left.Packs, left.Bytes, left.Deferred = int64(len(kept)), one.Bytes/one.Packs*int64(len(kept)), int64(len(kept))
@@ -287,6 +301,27 @@ func (p *Pruner) end(ctx context.Context, one *catalog.Prune, gone int64, kept [
 		}
 		return err
 	})
+}
+
+// forget drops what is known of single packs of a prune that are gone.
+func forget(tx *catalog.Tx, one *catalog.Prune, kept []catalog.PackID) error {
+	distrusted := map[catalog.PackID]bool{} // usually none
+	for d, err := range tx.DistrustedPacks(one.Domain) {
+		if err != nil {
+			return err
+		}
+		distrusted[d.Pack] = true
+	}
+	for _, id := range kept {
+		delete(distrusted, id)
+	}
+	packs, err := condemned(tx, one.ID)
+	for _, id := range packs {
+		if err == nil && distrusted[catalog.PackID(id)] {
+			err = tx.DeleteDistrustedPack(one.Domain, catalog.PackID(id))
+		}
+	}
+	return err
 }
 
 // indexedSoon tells that the journal has a pack: its job indexes it.

@@ -23,7 +23,7 @@ type features struct {
 // Features tells what Open found out. Creates are atomic, or Open would have
 // refused; they are durable as far as the service keeps its word.
 func (s *Store) Features() blob.Features {
-	f := blob.Features{AtomicCreate: true, Durable: true, Location: s.location, Versions: s.found.versions, Lock: s.config.LockMode,
+	f := blob.Features{AtomicCreate: true, Durable: true, OwnClock: true, Location: s.location, Versions: s.found.versions, Lock: s.config.LockMode,
 		Encryption: s.found.encryption, StorageClass: s.config.StorageClass, SeparateDeletes: s.deleting != nil}
 	if f.Lock != "" && !f.SeparateDeletes {
 		f.Warnings = append(f.Warnings, "the credentials that write may delete too: name others by delete_credentials")
