@@ -120,7 +120,9 @@ func (k *copier) copy(ctx context.Context, f check.FrameCopy) (err error) {
 	}
 	e := k.from.Entries[i]
 	key := repo.PackObject(k.d.id, f.Pack)
-	open := func(ctx context.Context, off, n int64) (io.ReadCloser, error) { return k.s.store.Open(ctx, key, off, n) }
+	open := func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+		return k.s.store.Open(ctx, key, off, n)
+	}
 	frame, err := pack.ReadFrame(ctx, open, e, nil)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", f.Pack, err)
