@@ -159,8 +159,10 @@ func TestALostControllerIsMadeAgainFromStoreAndKey(t *testing.T) {
 		t.Errorf("a token of before: exit code %d, %v\n%s", code, err, d.Agents["db2"].Tail())
 	}
 	delete(d.Agents, "db2")
-	// New seal keys, and what was sealed under the old ones is still read (below).
-	ok(t, d.System, "repo", "key", "rotate")
+	// New seal keys and a new master key; what was sealed under the old ones is still
+	// read, and the catalog made again (below).
+	ok(t, d.System, "repo", "key", "rotate", "--seal-keys")
+	ok(t, d.System, "repo", "key", "rotate", "--yes")
 	backup(t, d.System, "--database", "shop")
 	d.says("deletion is paused: the catalog was made again")
 	refused(t, d.System, 2, []string{"the catalog was made again from the store", "--yes"}, "repo", "resume-deletion")

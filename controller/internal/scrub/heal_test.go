@@ -70,7 +70,7 @@ func TestACheckHealsWhatItFindsInTheStoreThatItChecks(t *testing.T) {
 	_, err := other.ClaimEpoch(t.Context())
 	must(t, err)
 	copies := &fakeCopies{copy: other}
-	c := scrub.NewChecker(scrub.Deps{Repository: w.repo, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog), Marks: w.marks, Trail: w.trail, Copies: copies,
+	c := scrub.NewChecker(scrub.Deps{Repository: w.repo, Catalog: w.catalog, Known: scrub.NewKnown(w.catalog), Marks: w.marks, Trail: w.trail, Events: w.events, Copies: copies,
 		Dir: filepath.Join(w.dir, "check"), Log: zaptest.NewLogger(t)})
 	stop := running(t, c.Run)
 	defer stop()

@@ -158,8 +158,10 @@ func TestRunsInTheBinaryFormatAreLoadedAndCompared(t *testing.T) {
 func TestPartitionsWithWideRowsAreComparedAsAWhole(t *testing.T) {
 	s := shared.Server(t)
 	db := s.Database(t)
+	// A value of an enum is hashed by its oid: six could all be in one partition.
+	labels := strings.Split("abcdefghijklmnopqrstuvwxyz", "")
 	bits := strings.Repeat("B'0'::bit(83886080) || ", 13) + "B'0'::bit(83886080)" // 1.17 thousand million digits in 147 MB
-	s.Exec(t, db, "CREATE TYPE c AS ENUM ('a', 'b', 'c', 'd', 'e', 'f')", "CREATE TABLE p (c c, b bytea, bits varbit) PARTITION BY HASH (c)",
+	s.Exec(t, db, "CREATE TYPE c AS ENUM ('"+strings.Join(labels, "', '")+"')", "CREATE TABLE p (c c, b bytea, bits varbit) PARTITION BY HASH (c)",
 		"CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0)", "CREATE TABLE p1 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
 		"INSERT INTO p SELECT c, decode(repeat('ab', g * 1000), 'hex') FROM unnest(enum_range(NULL::c)) c, generate_series(1, 5) g",
 		"UPDATE p SET bits = "+bits+" WHERE c = 'a' AND length(b) = 4000")
@@ -174,7 +176,7 @@ func TestPartitionsWithWideRowsAreComparedAsAWhole(t *testing.T) {
 			}
 		}
 	}
-	if text != 18 || bin != 2 {
+	if text != int64(3*len(labels)) || bin != 2 {
 		t.Fatalf("%d rows in text, %d binary runs", text, bin)
 	}
 	to := pgtest.Unique("wide")
