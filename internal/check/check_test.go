@@ -65,6 +65,27 @@ func TestASnapshotThatIsPurgedWhileACheckGoesOnIsNotMissing(t *testing.T) {
 	}
 }
 
+// An erasure destroys the keys first: what is still there then is no damage, if
+// somebody knows of the erasure.
+func TestWhatIsLeftOfAnErasedDomainIsNoFinding(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		w := newWorld(t)
+		id := w.domains[1].ID()
+		w.recorded()
+		kept, err := w.repo.DestroyDomain(t.Context(), id)
+		if err != nil || kept != 0 {
+			t.Fatalf("kept %d, %v", kept, err)
+		}
+		w.leaving = w.snapshots[2]
+		if known {
+			w.erased = id
+		}
+		if r := w.check(w.options()); r.Damaged() == known {
+			t.Errorf("known %t: findings %+v", known, r.Findings)
+		}
+	}
+}
+
 // What healing has put aside is no part of the repository and nothing to look at.
 func TestWhatIsInQuarantineIsNoFinding(t *testing.T) {
 	w := newWorld(t)

@@ -115,6 +115,9 @@ func (c *checker) checkDomains(ctx context.Context) error {
 }
 
 func (d *domain) run(ctx context.Context, needs *reader) (err error) {
+	if erased, err := d.erased(ctx, d.id); erased || err != nil {
+		return err
+	}
 	if err := d.open(ctx); err != nil {
 		return err
 	}
@@ -139,6 +142,14 @@ func (d *domain) run(ctx context.Context, needs *reader) (err error) {
 		return err
 	}
 	return d.trace(ctx)
+}
+
+// erased tells whether a domain was destroyed on purpose.
+func (c *checker) erased(ctx context.Context, id seal.DomainID) (bool, error) {
+	if c.o.Known == nil {
+		return false, nil
+	}
+	return c.o.Known.Erased(ctx, id)
 }
 
 // open opens the domain's keys. A domain whose record is damaged is a finding

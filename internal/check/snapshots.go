@@ -93,6 +93,9 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 	if err := c.wantEpoch(ctx, h.Fence.Epoch, key); err != nil {
 		return err
 	}
+	if erased, err := c.erased(ctx, h.Domain); erased || err != nil {
+		return err
+	}
 	known, err := c.domainKnows(ctx, h.Domain, h.SealEpoch)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type world struct {
 	head      repo.Witness
 	records   []check.KnownSnapshot
 	leaving   repo.JobID // purged while a check goes on
+	erased    seal.DomainID
 }
 
 func must(t testing.TB, err error) {
@@ -130,6 +131,8 @@ func (k known) Snapshot(_ context.Context, id repo.JobID) (bool, error) {
 func (k known) Leaving(_ context.Context, id repo.JobID) (bool, error) {
 	return k.w.leaving == id, nil
 }
+
+func (k known) Erased(_ context.Context, id seal.DomainID) (bool, error) { return k.w.erased == id, nil }
 
 func (k known) Unindexed(context.Context, pack.ID) (bool, error) { return false, nil }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
-	"github.com/tuskvault/tuskvault/internal/repo"
 )
 
 // The pauses between rounds.
@@ -42,8 +41,7 @@ type follower struct {
 	wake chan struct{} // of 1
 
 	mu      sync.Mutex
-	store   blob.Store       // nil until it is known to be a copy
-	own     *repo.Repository // in the copy; nil until it was opened
+	store   blob.Store // nil until it is known to be a copy
 	state   catalog.CopyState
 	loaded  bool
 	saved   catalog.CopyState // as it is in the catalog

@@ -123,7 +123,7 @@ func (f *follower) begin(ctx context.Context, s blob.Store) error {
 // log here that ends before it, or has another record in its place, belongs to a
 // store that was set back: deletion is paused until a person has decided.
 func (f *follower) compareLogs(ctx context.Context, s blob.Store) error {
-	there, err := f.unlock(ctx, s)
+	there, err := repo.Open(ctx, s, f.s.d.Unlockers...)
 	if errors.Is(err, errs.Conflict) {
 		return nil // no key was copied yet, so no log either
 	}
@@ -162,28 +162,14 @@ func (f *follower) rolledBack(ctx context.Context, seen repo.Witness, cause erro
 	return errors.Join(fmt.Errorf("%s; deletion is paused: %w", reason, cause), err)
 }
 
-// repository opens the repository in the copy.
+// repository opens the repository in the copy with the controller's own secret,
+// each time: the master key may have been replaced since the last.
 func (f *follower) repository(ctx context.Context) (*repo.Repository, error) {
 	f.mu.Lock()
-	own, store := f.own, f.store
+	store := f.store
 	f.mu.Unlock()
-	switch {
-	case own != nil:
-		return own, nil
-	case store == nil:
+	if store == nil {
 		return nil, fmt.Errorf("copy %s was not reached yet: %w", f.o.Name, errs.Unavailable)
 	}
-	return f.unlock(ctx, store)
-}
-
-// unlock opens the repository in a store with the controller's own secret, once.
-func (f *follower) unlock(ctx context.Context, s blob.Store) (*repo.Repository, error) {
-	own, err := repo.Open(ctx, s, f.s.d.Unlockers...)
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.own = own
-	return own, nil
+	return repo.Open(ctx, store, f.s.d.Unlockers...)
 }
