@@ -82,7 +82,8 @@ func toStats(m *check.Measured, uses map[seal.DomainID]*domainUse) *tuskvaultv1.
 		out.Snapshots += u.snapshots
 		out.PlainBytes += u.plains
 	}
-	out.Overhead = ratio(out.GetStoredBytes()-out.GetFrameBytes(), out.GetFrameBytes())
+	// Ballast is room kept free, and nothing that a stored byte costs.
+	out.Overhead = ratio(out.GetStoredBytes()-m.Objects["ballast"].Bytes-out.GetFrameBytes(), out.GetFrameBytes())
 	return out
 }
 
