@@ -33,13 +33,17 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 		if len(c.snapshots) >= maxSnapshots {
 			return fmt.Errorf("more than %d snapshots: %w", maxSnapshots, errs.Exhausted)
 		}
+		purged, err := c.purged(ctx, job)
+		if err != nil {
+			return err
+		}
 		raw, err := blob.ReadAll(ctx, c.store, info.Key, repo.MaxSnapshotBytes)
 		if err == nil {
 			hash := sha256.Sum256(raw)
 			if err := seen.add(seenRecord(instance, job, hash, info.Size)); err != nil {
 				return err
 			}
-			err = c.checkSnapshot(ctx, info.Key, raw)
+			err = c.checkSnapshot(ctx, info.Key, raw, purged)
 		}
 		c.report.SnapshotsChecked++
 		return c.snapshotFailed(ctx, info.Key, err)
@@ -77,8 +81,9 @@ func (c *checker) lostSnapshot(key string, problem Problem, detail string) {
 	}
 }
 
-// checkSnapshot checks one object's bytes and takes in what it needs.
-func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) error {
+// checkSnapshot checks one object's bytes and takes in what it needs, unless it
+// is purged.
+func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte, purged bool) error {
 	s, err := repo.DecodeSnapshot(raw)
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
@@ -104,7 +109,7 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 		c.hurtSnapshot(h.Instance, h.Job, true, 0)
 	}
 	if c.repo != nil && known {
-		if err := c.openSnapshot(ctx, key, s); err != nil {
+		if err := c.openSnapshot(ctx, key, s, purged); err != nil {
 			return err
 		}
 	}
@@ -114,8 +119,9 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 	return nil
 }
 
-// openSnapshot verifies who wrote a snapshot, and takes in its lists.
-func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot) error {
+// openSnapshot verifies who wrote a snapshot, and takes in its lists unless it is
+// purged.
+func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot, purged bool) error {
 	h := s.Header
 	d, err := c.repo.Domain(ctx, h.Domain)
 	if err != nil {
@@ -124,7 +130,7 @@ func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot
 	if err := s.VerifyCommit(d.Keys().Commit()); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	if h.State != repo.SnapshotCommitted {
+	if h.State != repo.SnapshotCommitted || purged {
 		return nil
 	}
 	refs, err := s.OpenReferences(d.Keys().Refs())
@@ -147,6 +153,22 @@ func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot
 	count.PlainBytes += refs.Bytes
 	count.ChunkRefs += refs.Chunks
 	return nil
+}
+
+// purged tells whether a snapshot that is in the store is being deleted, as one
+// whose object is locked can be for long: what it needs may be gone before it.
+func (c *checker) purged(ctx context.Context, id repo.JobID) (bool, error) {
+	if c.o.Known == nil {
+		return false, nil
+	}
+	known, err := c.o.Known.Snapshot(ctx, id)
+	if err == nil && known {
+		known, err = c.o.Known.Leaving(ctx, id)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up snapshot %s: %w", id, err)
+	}
+	return known, nil
 }
 
 // compareSnapshots compares the snapshots in the store with those that somebody
