@@ -112,12 +112,17 @@ func (s *store) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 }
 
 // records is the catalog behind the power switch.
+// before, if set, is called before each change.
 type records struct {
 	*catalog.Catalog
-	power *power
+	power  *power
+	before func()
 }
 
 func (r *records) Update(ctx context.Context, class catalog.Class, fn func(*catalog.Tx) error) error {
+	if r.before != nil {
+		r.before()
+	}
 	if err := r.power.step(); err != nil {
 		return err
 	}
@@ -170,7 +175,7 @@ func newWorld(t testing.TB) *world {
 	w.catalog, err = catalog.Create(t.Context(), filepath.Join(w.dir, "catalog.db"), catalog.Meta{Repository: w.repo.ID(), Epoch: 1}, catalog.Options{Detached: true})
 	must(t, err)
 	t.Cleanup(func() { _ = w.catalog.Close() })
-	w.records = &records{w.catalog, w.power}
+	w.records = &records{Catalog: w.catalog, power: w.power}
 	return w
 }
 
