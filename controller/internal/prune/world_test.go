@@ -144,6 +144,7 @@ type world struct {
 	store   *store
 	repo    *repo.Repository
 	domain  *repo.Domain
+	key     *seal.KeyFile
 	catalog *catalog.Catalog
 	records *records
 	dir     string
@@ -169,7 +170,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, power: &power{limit: -1}, dir: t.TempDir(), opts: prune.Options{MinAge: 24 * time.Hour, Budget: 1 << 40, Interval: 0}}
 	w.store = &store{Store: mem.New(), power: w.power}
-	w.repo, w.domain, _ = repotest.New(t, w.store)
+	w.repo, w.domain, w.key = repotest.New(t, w.store)
 	_, err := w.repo.ClaimEpoch(t.Context())
 	must(t, err)
 	w.catalog, err = catalog.Create(t.Context(), filepath.Join(w.dir, "catalog.db"), catalog.Meta{Repository: w.repo.ID(), Epoch: 1}, catalog.Options{Detached: true})
