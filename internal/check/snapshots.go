@@ -11,6 +11,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // listNeedSize is the length of a record of the lists that snapshots name:
@@ -38,6 +39,9 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 			return err
 		}
 		raw, err := blob.ReadAll(ctx, c.store, info.Key, repo.MaxSnapshotBytes)
+		if erased, err := c.ofErased(ctx, job, raw); err != nil || erased {
+			return err
+		}
 		if err == nil {
 			hash := sha256.Sum256(raw)
 			if err := seen.add(seenRecord(instance, job, hash, info.Size)); err != nil {
@@ -52,6 +56,27 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 		return err
 	}
 	return c.compareSnapshots(ctx, seen)
+}
+
+// ofErased tells whether a snapshot object is of an erased domain. One that is
+// known is not, whatever its header says.
+func (c *checker) ofErased(ctx context.Context, job repo.JobID, raw []byte) (bool, error) {
+	if c.o.Known == nil || len(raw) < repo.SnapshotHeaderSize {
+		return false, nil
+	}
+	h, err := repo.DecodeSnapshotHeader(raw[:repo.SnapshotHeaderSize])
+	if err != nil {
+		return false, nil //nolint:nilerr // whatever is wrong with it is found when it is read whole
+	}
+	erased, err := c.erased(ctx, h.Domain)
+	if err != nil || !erased {
+		return false, err
+	}
+	known, err := c.o.Known.Snapshot(ctx, job)
+	if err != nil {
+		return false, fmt.Errorf("look up snapshot %s: %w", job, err)
+	}
+	return !known, nil
 }
 
 func seenRecord(instance repo.InstanceID, job repo.JobID, hash [32]byte, size int64) []byte {
@@ -169,6 +194,18 @@ func (c *checker) purged(ctx context.Context, id repo.JobID) (bool, error) {
 		return false, fmt.Errorf("look up snapshot %s: %w", id, err)
 	}
 	return known, nil
+}
+
+// erased tells whether somebody knows that a domain is erased.
+func (c *checker) erased(ctx context.Context, id seal.DomainID) (bool, error) {
+	if c.o.Known == nil {
+		return false, nil
+	}
+	erased, err := c.o.Known.Erased(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("look up domain %s: %w", id, err)
+	}
+	return erased, nil
 }
 
 // compareSnapshots compares the snapshots in the store with those that somebody

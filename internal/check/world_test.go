@@ -131,6 +131,8 @@ func (k known) Leaving(_ context.Context, id repo.JobID) (bool, error) {
 	return k.w.leaving == id, nil
 }
 
+func (k known) Erased(context.Context, seal.DomainID) (bool, error) { return false, nil }
+
 func (k known) Unindexed(context.Context, pack.ID) (bool, error) { return false, nil }
 
 // object reads an object's bytes.

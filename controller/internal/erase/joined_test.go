@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/scrub"
 	"github.com/tuskvault/tuskvault/internal/blob"
+	"github.com/tuskvault/tuskvault/internal/blob/blobtest"
+	"github.com/tuskvault/tuskvault/internal/check"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
 	"github.com/tuskvault/tuskvault/internal/seal"
@@ -117,4 +120,33 @@ func TestAnErasureDropsWhatIsNotedOfPruningAndLetsCopiesFollow(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// What the store has not let go of an erased domain is no damage to a check.
+func TestACheckOfWhatIsLeftOfAnErasureFindsNoDamage(t *testing.T) {
+	w := newWorld(t)
+	// A lock keeps one object of each kind, so that the rest does not fit together.
+	for _, prefix := range []string{repo.DomainsPrefix, repo.PacksPrefix, repo.IndexesPrefix, repo.SnapshotsPrefix} {
+		w.store.Plan(blobtest.Fault{Op: blob.OpDelete, Prefix: prefix, Nth: 1, Effect: blobtest.Fail, Err: errs.Locked})
+	}
+	_, err := w.domain.BumpSealEpoch(t.Context())
+	must(t, err)
+	_, err = w.service.Erase(t.Context(), w.request(), by)
+	must(t, err)
+	w.finish()
+	if w.objects(w.domain.ID()) == 0 {
+		t.Fatal("nothing is left to be checked")
+	}
+	r, err := repo.Open(t.Context(), w.inner, w.unlocker)
+	must(t, err)
+	report, err := check.Run(t.Context(), w.inner, check.Options{Repository: r, Dir: t.TempDir(), ReadData: true, Sample: check.Whole, Known: scrub.NewKnown(w.catalog)})
+	must(t, err)
+	for _, f := range report.Findings {
+		for _, id := range []string{w.domain.ID().String(), w.instance.ID.String()} {
+			if strings.Contains(f.Object+f.Detail, id) {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	w.store.Verify(t)
 }

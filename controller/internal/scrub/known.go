@@ -9,6 +9,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/pack"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // Header is the newest record of the catalog log. *catalog.Catalog implements it.
@@ -79,6 +80,19 @@ func (k known) Leaving(ctx context.Context, id repo.JobID) (leaving bool, err er
 		return err
 	})
 	return leaving, err
+}
+
+// Erased tells whether the erasure of a domain is on record.
+func (k known) Erased(ctx context.Context, id seal.DomainID) (erased bool, err error) {
+	err = k.catalog.View(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.Erasure(id)
+		if errors.Is(err, errs.NotFound) {
+			return nil
+		}
+		erased = err == nil
+		return err
+	})
+	return erased, err
 }
 
 // Unindexed tells whether the journal has a pack that no index file covers yet.
