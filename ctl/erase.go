@@ -58,7 +58,7 @@ func hintErase(err error) error {
 	if errs.KindOf(err) != errs.Conflict {
 		return err
 	}
-	return exit.Hint(err, `cancel jobs by "tuskctl job cancel JOB"; end a pause of deletion by "tuskctl repo resume-deletion"; agree to the loss of a cluster's snapshots by --whole-domain`)
+	return exit.Hint(err, `cancel jobs by "tuskctl job cancel JOB"; end holds by "tuskctl snapshot release SNAPSHOT"; end a pause of deletion by "tuskctl repo resume-deletion"; agree to the loss of a cluster's snapshots by --whole-domain`)
 }
 
 func erasedText(r *tuskvaultv1.EraseInstanceResponse) string {

@@ -27,6 +27,7 @@ type fake struct {
 	tuskvaultv1.UnimplementedEventServiceServer
 	tuskvaultv1.UnimplementedFleetServiceServer
 	tuskvaultv1.UnimplementedJobServiceServer
+	tuskvaultv1.UnimplementedKeyServiceServer
 	tuskvaultv1.UnimplementedSnapshotServiceServer
 	tuskvaultv1.UnimplementedStatusServiceServer
 	tuskvaultv1.UnimplementedRepositoryServiceServer
@@ -40,6 +41,7 @@ type fake struct {
 	watched int // calls of Watch
 	check   *tuskvaultv1.Check
 	prune   *tuskvaultv1.Prune
+	master  uint64 // changes of the master key
 }
 
 const (
@@ -60,6 +62,7 @@ func (f *fake) server(config *tls.Config) *grpc.Server {
 	tuskvaultv1.RegisterEventServiceServer(s, f)
 	tuskvaultv1.RegisterFleetServiceServer(s, f)
 	tuskvaultv1.RegisterJobServiceServer(s, f)
+	tuskvaultv1.RegisterKeyServiceServer(s, f)
 	tuskvaultv1.RegisterSnapshotServiceServer(s, f)
 	tuskvaultv1.RegisterStatusServiceServer(s, f)
 	tuskvaultv1.RegisterRepositoryServiceServer(s, f)

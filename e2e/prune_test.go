@@ -81,7 +81,6 @@ func TestAPruneThatIsStoppedAndKilledLosesNothing(t *testing.T) {
 	pg := shopWith(t, "30000")
 	sql(t, pg, "shop", "CREATE TABLE waste AS SELECT i, md5((i * 3)::text) || repeat(md5((i*13)::text), 12) AS x FROM generate_series(1, 30000) i")
 	c := newCrashing(t, pg)
-	must(t, os.WriteFile(c.config, []byte(quick+"prune:\n  min_age: 0s\n"), 0o600))
 	c.Ballast = "16MiB"
 	for i := range rounds {
 		wasted := backup(t, c.System, "--database", "shop")

@@ -40,12 +40,15 @@ func (d *domain) structure(ctx context.Context) error {
 	}
 }
 
-// forgotten tells whether a snapshot of the domain was deleted since it was read:
+// forgotten tells whether a snapshot of the domain was purged since it was read:
 // what it needed may have been deleted before that was listed.
 func (d *domain) forgotten(ctx context.Context) (bool, error) {
 	for _, ref := range d.snapshots {
 		if ref.domain != d.id {
 			continue
+		}
+		if purged, err := d.purged(ctx, ref.job); err != nil || purged {
+			return purged, err
 		}
 		_, err := d.store.Stat(ctx, repo.SnapshotObject(ref.instance, ref.job))
 		if errors.Is(err, errs.NotFound) {
@@ -104,11 +107,16 @@ func (d *domain) forgetSince(m marked) error {
 	return err
 }
 
-// claimAgain takes in the lists of the snapshots that are still there.
+// claimAgain takes in the lists of the snapshots that are still there and not purged.
 func (d *domain) claimAgain(ctx context.Context) error {
 	claims := newSorter(d.dir, "claims", claimSize)
 	for _, ref := range d.snapshots {
 		if ref.domain != d.id {
+			continue
+		}
+		if purged, err := d.purged(ctx, ref.job); err != nil {
+			return err
+		} else if purged {
 			continue
 		}
 		s, err := d.repo.ReadSnapshot(ctx, ref.instance, ref.job)

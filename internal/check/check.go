@@ -68,8 +68,8 @@ type Known interface {
 	// Leaving tells whether a snapshot that Snapshots gave may be gone from the store by
 	// now: it is being deleted, or not known any more.
 	Leaving(ctx context.Context, id repo.JobID) (bool, error)
-	// Erased tells whether a domain was destroyed on purpose: what is still there of it
-	// is about to go, and no damage.
+	// Erased tells whether a domain is erased: what the store has not let go of it
+	// yet need not be whole.
 	Erased(ctx context.Context, id seal.DomainID) (bool, error)
 	// Unindexed tells whether a pack is known to be in no index file yet.
 	Unindexed(ctx context.Context, id pack.ID) (bool, error)

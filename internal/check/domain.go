@@ -89,7 +89,8 @@ type domainKeys struct {
 	opener *seal.Opener // chunks and lists
 }
 
-// checkDomains checks every domain that anything names, in order of the ids.
+// checkDomains checks every domain that anything names and that is not erased, in
+// order of the ids.
 func (c *checker) checkDomains(ctx context.Context) error {
 	needs, err := c.lists.finish(ctx)
 	if err != nil {
@@ -105,6 +106,11 @@ func (c *checker) checkDomains(ctx context.Context) error {
 	c.tell(func(p *Progress) { p.Domains = len(ids) })
 	for i, id := range ids {
 		c.tell(func(p *Progress) { p.Domain, p.DomainsDone = id, i })
+		if erased, err := c.erased(ctx, id); err != nil {
+			return err
+		} else if erased {
+			continue
+		}
 		d := &domain{checker: c, id: id, count: c.domainCount(id), numbers: map[pack.ID]uint32{}, absentFindings: map[uint32]int{},
 			badFrames: map[uint32]*badFrames{}}
 		if err := d.run(ctx, from); err != nil {
@@ -115,9 +121,6 @@ func (c *checker) checkDomains(ctx context.Context) error {
 }
 
 func (d *domain) run(ctx context.Context, needs *reader) (err error) {
-	if erased, err := d.erased(ctx, d.id); erased || err != nil {
-		return err
-	}
 	if err := d.open(ctx); err != nil {
 		return err
 	}
@@ -142,14 +145,6 @@ func (d *domain) run(ctx context.Context, needs *reader) (err error) {
 		return err
 	}
 	return d.trace(ctx)
-}
-
-// erased tells whether a domain was destroyed on purpose.
-func (c *checker) erased(ctx context.Context, id seal.DomainID) (bool, error) {
-	if c.o.Known == nil {
-		return false, nil
-	}
-	return c.o.Known.Erased(ctx, id)
 }
 
 // open opens the domain's keys. A domain whose record is damaged is a finding

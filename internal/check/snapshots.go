@@ -11,6 +11,7 @@ import (
 	"github.com/tuskvault/tuskvault/internal/blob"
 	"github.com/tuskvault/tuskvault/internal/errs"
 	"github.com/tuskvault/tuskvault/internal/repo"
+	"github.com/tuskvault/tuskvault/internal/seal"
 )
 
 // listNeedSize is the length of a record of the lists that snapshots name:
@@ -33,13 +34,20 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 		if len(c.snapshots) >= maxSnapshots {
 			return fmt.Errorf("more than %d snapshots: %w", maxSnapshots, errs.Exhausted)
 		}
+		purged, err := c.purged(ctx, job)
+		if err != nil {
+			return err
+		}
 		raw, err := blob.ReadAll(ctx, c.store, info.Key, repo.MaxSnapshotBytes)
+		if erased, err := c.ofErased(ctx, job, raw); err != nil || erased {
+			return err
+		}
 		if err == nil {
 			hash := sha256.Sum256(raw)
 			if err := seen.add(seenRecord(instance, job, hash, info.Size)); err != nil {
 				return err
 			}
-			err = c.checkSnapshot(ctx, info.Key, raw)
+			err = c.checkSnapshot(ctx, info.Key, raw, purged)
 		}
 		c.report.SnapshotsChecked++
 		return c.snapshotFailed(ctx, info.Key, err)
@@ -48,6 +56,27 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 		return err
 	}
 	return c.compareSnapshots(ctx, seen)
+}
+
+// ofErased tells whether a snapshot object is of an erased domain. One that is
+// known is not, whatever its header says.
+func (c *checker) ofErased(ctx context.Context, job repo.JobID, raw []byte) (bool, error) {
+	if c.o.Known == nil || len(raw) < repo.SnapshotHeaderSize {
+		return false, nil
+	}
+	h, err := repo.DecodeSnapshotHeader(raw[:repo.SnapshotHeaderSize])
+	if err != nil {
+		return false, nil //nolint:nilerr // whatever is wrong with it is found when it is read whole
+	}
+	erased, err := c.erased(ctx, h.Domain)
+	if err != nil || !erased {
+		return false, err
+	}
+	known, err := c.o.Known.Snapshot(ctx, job)
+	if err != nil {
+		return false, fmt.Errorf("look up snapshot %s: %w", job, err)
+	}
+	return !known, nil
 }
 
 func seenRecord(instance repo.InstanceID, job repo.JobID, hash [32]byte, size int64) []byte {
@@ -77,8 +106,9 @@ func (c *checker) lostSnapshot(key string, problem Problem, detail string) {
 	}
 }
 
-// checkSnapshot checks one object's bytes and takes in what it needs.
-func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) error {
+// checkSnapshot checks one object's bytes and takes in what it needs, unless it
+// is purged.
+func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte, purged bool) error {
 	s, err := repo.DecodeSnapshot(raw)
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
@@ -93,9 +123,6 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 	if err := c.wantEpoch(ctx, h.Fence.Epoch, key); err != nil {
 		return err
 	}
-	if erased, err := c.erased(ctx, h.Domain); erased || err != nil {
-		return err
-	}
 	known, err := c.domainKnows(ctx, h.Domain, h.SealEpoch)
 	if err != nil {
 		return err
@@ -107,7 +134,7 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 		c.hurtSnapshot(h.Instance, h.Job, true, 0)
 	}
 	if c.repo != nil && known {
-		if err := c.openSnapshot(ctx, key, s); err != nil {
+		if err := c.openSnapshot(ctx, key, s, purged); err != nil {
 			return err
 		}
 	}
@@ -117,8 +144,9 @@ func (c *checker) checkSnapshot(ctx context.Context, key string, raw []byte) err
 	return nil
 }
 
-// openSnapshot verifies who wrote a snapshot, and takes in its lists.
-func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot) error {
+// openSnapshot verifies who wrote a snapshot, and takes in its lists unless it is
+// purged.
+func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot, purged bool) error {
 	h := s.Header
 	d, err := c.repo.Domain(ctx, h.Domain)
 	if err != nil {
@@ -127,7 +155,7 @@ func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot
 	if err := s.VerifyCommit(d.Keys().Commit()); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	if h.State != repo.SnapshotCommitted {
+	if h.State != repo.SnapshotCommitted || purged {
 		return nil
 	}
 	refs, err := s.OpenReferences(d.Keys().Refs())
@@ -150,6 +178,34 @@ func (c *checker) openSnapshot(ctx context.Context, key string, s *repo.Snapshot
 	count.PlainBytes += refs.Bytes
 	count.ChunkRefs += refs.Chunks
 	return nil
+}
+
+// purged tells whether a snapshot that is in the store is being deleted, as one
+// whose object is locked can be for long: what it needs may be gone before it.
+func (c *checker) purged(ctx context.Context, id repo.JobID) (bool, error) {
+	if c.o.Known == nil {
+		return false, nil
+	}
+	known, err := c.o.Known.Snapshot(ctx, id)
+	if err == nil && known {
+		known, err = c.o.Known.Leaving(ctx, id)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up snapshot %s: %w", id, err)
+	}
+	return known, nil
+}
+
+// erased tells whether somebody knows that a domain is erased.
+func (c *checker) erased(ctx context.Context, id seal.DomainID) (bool, error) {
+	if c.o.Known == nil {
+		return false, nil
+	}
+	erased, err := c.o.Known.Erased(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("look up domain %s: %w", id, err)
+	}
+	return erased, nil
 }
 
 // compareSnapshots compares the snapshots in the store with those that somebody

@@ -23,7 +23,9 @@ import (
 	"github.com/tuskvault/tuskvault/controller/internal/api"
 	"github.com/tuskvault/tuskvault/controller/internal/audit"
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/controller/internal/distrust"
 	"github.com/tuskvault/tuskvault/controller/internal/enroll"
+	"github.com/tuskvault/tuskvault/controller/internal/erase"
 	"github.com/tuskvault/tuskvault/controller/internal/event"
 	"github.com/tuskvault/tuskvault/controller/internal/fleet"
 	"github.com/tuskvault/tuskvault/controller/internal/forget"
@@ -65,6 +67,7 @@ type world struct {
 	events     *event.Log
 	plains     *fakePlains
 	witness    catalog.Witness
+	distrusted distrusted
 	doubt      string // of the clock
 	stop       context.CancelFunc
 }
@@ -132,6 +135,7 @@ func newWorld(t *testing.T) *world {
 	server := rpc.NewServer(rpc.ServerOptions{TLS: config, Public: api.Methods(), Lenient: api.Lenient(), Log: log}, authorizer.ServerOptions(config)...)
 	api.Register(server, api.Deps{Catalog: w.catalog, Jobs: w.jobs, Hub: w.hub, Enroll: w.enroll, Trail: w.trail, Keys: vault.New(w.repository),
 		Keyring: keyring.New(w.repository, nil, w.catalog, w.trail, log), Manifests: api.NewManifests(w.repository), Plains: w.plains, Conns: w.conns, Events: w.events, Level: w.level, Log: log, Checks: w.checks, Prunes: w.prunes,
+		Distrust: distrust.New(w.repository, w.catalog, w.trail, &w.distrusted, log), Eraser: erase.New(w.repository, w.catalog, w.trail, noIngest{}, log),
 		Deletion: api.Deletion{Delay: 72 * time.Hour, ClockDoubt: func() string { return w.doubt }, CheckClock: w.checkClock, Users: &forget.Users{}},
 		Measure: func(ctx context.Context) (*repocheck.Measured, error) {
 			return repocheck.Measure(ctx, w.repository.Store())
@@ -162,11 +166,30 @@ func (w *world) checkClock(context.Context) error {
 	return nil
 }
 
+// distrusted notes what an index is told not to answer for.
+type distrusted struct {
+	mu    sync.Mutex
+	packs []pack.ID
+}
+
+func (d *distrusted) DistrustHost(_ seal.DomainID, packs ...pack.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.packs = append(d.packs, packs...)
+}
+
+func (d *distrusted) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.packs)
+}
+
 // noIngest has no chunks to distrust.
 type noIngest struct{}
 
 func (noIngest) Distrust(...repocheck.BadPack)   {}
 func (noIngest) Trust(seal.DomainID, ...pack.ID) {}
+func (noIngest) Forget(seal.DomainID) error      { return nil }
 
 // What a prune asks for.
 func (noIngest) Condemn(seal.DomainID, []pack.ID) func([]repo.JobID) { return func([]repo.JobID) {} }

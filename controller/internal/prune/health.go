@@ -48,6 +48,10 @@ func (r *Runner) Health(ctx context.Context) (h Health, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, problem := range r.problems {
+		if r.pruner.erased(ctx, id) {
+			delete(r.problems, id)
+			continue
+		}
 		h.Problem = fmt.Sprintf("domain %s: %s", id, problem)
 	}
 	return h, err

@@ -245,6 +245,11 @@ func (p *Pruner) sync(ctx context.Context, domain seal.DomainID, fn func(*catalo
 	return try()
 }
 
+// erased tells whether a domain is erased, as far as the catalog can be asked.
+func (p *Pruner) erased(ctx context.Context, id seal.DomainID) bool {
+	return p.Catalog.View(ctx, func(tx *catalog.Tx) error { _, err := tx.Erasure(id); return err }) == nil
+}
+
 // release lets the ballast go and tells whether there was any.
 func (p *Pruner) release(ctx context.Context) bool {
 	if p.Ballast == nil {

@@ -47,11 +47,16 @@ func (r *Runner) run(ctx context.Context, spec Spec) {
 }
 
 // one prunes one domain. A problem of one is none of the others; the end of the
-// run, or a pause of deletion, is everybody's.
+// run, or a pause of deletion, is everybody's. That a domain was erased meanwhile
+// is no problem.
 func (r *Runner) one(ctx context.Context, id seal.DomainID, spec Spec) (catalog.PruneOutcome, error) {
 	o, err := r.pruner.domain(ctx, id, spec, !spec.continuing)
 	if ctx.Err() != nil {
 		return o, context.Cause(ctx)
+	}
+	if err != nil && r.pruner.erased(ctx, id) {
+		r.pruner.Log.Info("domain is erased, nothing is left to prune", zap.Stringer("domain", id), zap.Error(err))
+		o, err = catalog.PruneOutcome{Domain: id}, nil
 	}
 	if err != nil {
 		o.Problem = err.Error()

@@ -112,12 +112,17 @@ func (s *store) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 }
 
 // records is the catalog behind the power switch.
+// before, if set, is called before each change.
 type records struct {
 	*catalog.Catalog
-	power *power
+	power  *power
+	before func()
 }
 
 func (r *records) Update(ctx context.Context, class catalog.Class, fn func(*catalog.Tx) error) error {
+	if r.before != nil {
+		r.before()
+	}
 	if err := r.power.step(); err != nil {
 		return err
 	}
@@ -139,6 +144,7 @@ type world struct {
 	store   *store
 	repo    *repo.Repository
 	domain  *repo.Domain
+	key     *seal.KeyFile
 	catalog *catalog.Catalog
 	records *records
 	dir     string
@@ -164,13 +170,13 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, power: &power{limit: -1}, dir: t.TempDir(), opts: prune.Options{MinAge: 24 * time.Hour, Budget: 1 << 40, Interval: 0}}
 	w.store = &store{Store: mem.New(), power: w.power}
-	w.repo, w.domain, _ = repotest.New(t, w.store)
+	w.repo, w.domain, w.key = repotest.New(t, w.store)
 	_, err := w.repo.ClaimEpoch(t.Context())
 	must(t, err)
 	w.catalog, err = catalog.Create(t.Context(), filepath.Join(w.dir, "catalog.db"), catalog.Meta{Repository: w.repo.ID(), Epoch: 1}, catalog.Options{Detached: true})
 	must(t, err)
 	t.Cleanup(func() { _ = w.catalog.Close() })
-	w.records = &records{w.catalog, w.power}
+	w.records = &records{Catalog: w.catalog, power: w.power}
 	return w
 }
 

@@ -86,10 +86,10 @@ func (k known) Leaving(ctx context.Context, id repo.JobID) (leaving bool, err er
 func (k known) Erased(ctx context.Context, id seal.DomainID) (erased bool, err error) {
 	err = k.catalog.View(ctx, func(tx *catalog.Tx) error {
 		_, err := tx.Erasure(id)
-		erased = err == nil
 		if errors.Is(err, errs.NotFound) {
 			return nil
 		}
+		erased = err == nil
 		return err
 	})
 	return erased, err
