@@ -27,6 +27,9 @@ type RebuildOptions struct {
 	// EpochAbove is an epoch that the new one must be above, for agents that have
 	// seen a higher one than the store has; 0 when the store's is right.
 	EpochAbove uint64
+	// At recovers the store as it was at a time first, if it keeps versions: for one
+	// whose objects somebody has deleted or overwritten. Zero does not.
+	At time.Time
 }
 
 // Rebuilt tells what Rebuild made.
@@ -36,6 +39,8 @@ type Rebuilt struct {
 	Epoch      uint64
 	// Context is the file with which the first admin reaches the controller.
 	Context string
+	// Recovered objects have the bytes again that they had at RebuildOptions.At.
+	Recovered int
 	// Log is what the catalog log gave.
 	Log repo.LogScan
 	// Agents, Instances and Jobs are in the new catalog.
@@ -63,7 +68,8 @@ const maxEpochLeap = 1000
 //
 // Durable steps:
 //  1. rebuild.unfinished, which names the store. Before it nothing is written
-//     anywhere: the folder must be empty and the secret must fit.
+//     anywhere: the folder must be empty and the secret must fit. With
+//     RebuildOptions.At, what recoverPast does comes right after it.
 //  2. The next epoch, in the store. Agents obey the highest they have seen.
 //  3. catalog.db.part: what the catalog log says, read from its newest full record.
 //  4. The take-over: an empty record of the new epoch in the log. What an older
@@ -98,11 +104,22 @@ func Rebuild(ctx context.Context, c Config, o RebuildOptions) (*Rebuilt, error) 
 	if err := beginRebuild(&c); err != nil {
 		return nil, fmt.Errorf("rebuild: %w", err)
 	}
+	recovered := 0
+	if !o.At.IsZero() {
+		var err error
+		if recovered, err = recoverStore(ctx, &c, o.At); err != nil {
+			return nil, fmt.Errorf("rebuild: %w", err)
+		}
+	}
 	r, err := openRepository(ctx, &c)
 	if err != nil {
 		return nil, fmt.Errorf("rebuild: %w", err)
 	}
-	return rebuildFrom(ctx, r, c, o)
+	out, err := rebuildFrom(ctx, r, c, o)
+	if err == nil {
+		out.Recovered = recovered
+	}
+	return out, err
 }
 
 // rebuildFrom is Rebuild once nothing speaks against it.

@@ -59,7 +59,12 @@ func must(t *testing.T, err error) {
 
 func newPast(t *testing.T) *past {
 	t.Helper()
-	p := &past{t: t, store: mem.New(), agent: repo.NewID(), instance: repo.NewID(), ended: repo.NewID(), running: repo.NewID(), unknown: repo.NewID(), restore: repo.NewID()}
+	return newPastIn(t, mem.New())
+}
+
+func newPastIn(t *testing.T, store blob.Store) *past {
+	t.Helper()
+	p := &past{t: t, store: store, agent: repo.NewID(), instance: repo.NewID(), ended: repo.NewID(), running: repo.NewID(), unknown: repo.NewID(), restore: repo.NewID()}
 	var r *repo.Repository
 	r, p.domain, p.unlocker = repotest.New(t, p.store)
 	epoch, err := r.ClaimEpoch(t.Context())

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 func (p *program) rebuildCmd() *cobra.Command {
 	var f flags
 	var o controller.RebuildOptions
+	var at string
 	c := &cobra.Command{
 		Use:   "rebuild --state-dir DIR --store URL --unlock env:NAME|file:PATH",
 		Short: "Make a lost controller again from the store and the key alone",
@@ -25,7 +27,11 @@ know.
 The state folder must be empty. An older controller on the same store stops.
 Join tokens and the contexts of all operators become void; a new context for the
 first admin is written. Deletion stays paused until "tuskctl repo
-resume-deletion". After a crash run the same command again.`,
+resume-deletion". After a crash run the same command again.
+
+--at is for a bucket with versions in which somebody has deleted or overwritten
+objects: every object that was there at that time gets the bytes that it had
+then. Objects that came later stay, and what the catalog log says in them.`,
 		Args: unknown,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.load(c, &f)
@@ -35,9 +41,14 @@ resume-deletion". After a crash run the same command again.`,
 			if cfg.Store == "" {
 				cfg.Store = controller.DefaultStore
 			}
+			if at != "" {
+				if o.At, err = time.Parse(time.RFC3339, at); err != nil {
+					return exit.WrongUsage(fmt.Errorf("--at: %q is no time as 2026-11-28T14:00:00Z: %w", at, errs.Invalid))
+				}
+			}
 			made, err := controller.Rebuild(c.Context(), cfg, o)
 			if err != nil {
-				return exit.Hint(err, rebuildHints(cfg, err)...)
+				return exit.Hint(err, rebuildHints(cfg, o, err)...)
 			}
 			p.rebuilt(cfg, made, o)
 			return nil
@@ -45,12 +56,13 @@ resume-deletion". After a crash run the same command again.`,
 	}
 	f.register(c)
 	c.Flags().BoolVar(&o.KeepOperators, "keep-operators", false, "leave the contexts of older operators good")
+	c.Flags().StringVar(&at, "at", "", "recover the store first as it was at this time, as 2026-11-28T14:00:00Z; it must keep versions")
 	c.Flags().Uint64Var(&o.EpochAbove, "epoch-above", 0, "take an epoch above this one: the highest that an agent says it has seen, when the store was set back so far that agents refuse the new controller")
 	return c
 }
 
 // rebuildHints says what to do about a refused rebuild.
-func rebuildHints(cfg controller.Config, err error) []string {
+func rebuildHints(cfg controller.Config, o controller.RebuildOptions, err error) []string {
 	switch errs.KindOf(err) {
 	case errs.Exists:
 		return []string{"name a new folder as --state-dir; if a controller is in this one: tuskvault-controller run --state-dir " + cfg.StateDir}
@@ -59,6 +71,10 @@ func rebuildHints(cfg controller.Config, err error) []string {
 	case errs.Invalid:
 		if cfg.Unlock.IsZero() {
 			return []string{"name what opens the repository by --unlock file:PATH or env:NAME"}
+		}
+	case errs.Unsupported:
+		if !o.At.IsZero() {
+			return []string{"--at wants a bucket with versioning; without it what was deleted is gone, unless there is a copy: rebuild from that"}
 		}
 	case errs.Unavailable, errs.Timeout, errs.Canceled:
 		return []string{"run the same command again: it begins anew where that is needed"}
@@ -69,6 +85,9 @@ func rebuildHints(cfg controller.Config, err error) []string {
 // rebuilt says what rebuild made, what is not as it was, and what comes next.
 func (p *program) rebuilt(cfg controller.Config, made *controller.Rebuilt, o controller.RebuildOptions) {
 	p.say("repository %s, epoch %d, catalog log read up to record %d", made.Repository.Short(), made.Epoch, made.Log.Head.Number)
+	if !o.At.IsZero() {
+		p.say("recovered  %d objects as of %s", made.Recovered, o.At.UTC().Format(time.RFC3339))
+	}
 	p.say("catalog    %d agents, %d instances, %d jobs, %d audit records", made.Agents, made.Instances, made.Jobs, made.AuditRecords)
 	p.say("snapshots  %d, of which %d were not in the log", made.Snapshots, made.Adopted)
 	if !made.Newest.IsZero() {
