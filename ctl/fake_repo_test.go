@@ -104,6 +104,7 @@ func fakeCopies() []*tuskvaultv1.CopyStatus {
 
 func (f *fake) GetRepositoryStats(context.Context, *tuskvaultv1.GetRepositoryStatsRequest) (*tuskvaultv1.GetRepositoryStatsResponse, error) {
 	return &tuskvaultv1.GetRepositoryStatsResponse{Snapshots: 12, Packs: 40, StoredBytes: 2 << 30, FrameBytes: 1900 << 20, Overhead: 0.0125, PlainBytes: 60 << 30, Copies: fakeCopies(),
+		Store:   &tuskvaultv1.StoreFeatures{Location: "s3://b/p", AtomicCreate: true, Versions: true, Lock: "compliance", Encryption: "AES256", Warnings: []string{"one key writes and deletes"}},
 		Objects: []*tuskvaultv1.ObjectStats{{Kind: "index", Objects: 12, Bytes: 1 << 20}, {Kind: "packs", Objects: 40, Bytes: 2 << 30}},
 		Domains: []*tuskvaultv1.DomainStats{{Id: "e1000000000000000000000000000000", Instances: []string{"db1/main", "db2/main", "db3/main", "db4/main"}, Snapshots: 12, Packs: 40,
 			PackBytes: 2 << 30, Chunks: 9000, ChunkReferences: 81000, PlainBytes: 60 << 30, DedupFactor: 9, Reduction: 30}}}, nil

@@ -116,6 +116,9 @@ func statsText(r *tuskvaultv1.GetRepositoryStatsResponse, now time.Time) string 
 		line("domain", "%s (%s): %s snapshots, %s packs, %s, %s chunks, each used %.2f times; 1 byte stored for %.2f", print.Short(d.GetId()), strings.Join(instances, ", "),
 			print.Count(d.GetSnapshots()), print.Count(d.GetPacks()), print.Size(d.GetPackBytes()), print.Count(d.GetChunks()), d.GetDedupFactor(), d.GetReduction())
 	}
+	if s := r.GetStore(); s != nil {
+		line("store", "%s", storeText(s))
+	}
 	for _, c := range r.GetCopies() {
 		line("copy", "%s", copyText(c, now))
 	}
@@ -123,6 +126,34 @@ func statsText(r *tuskvaultv1.GetRepositoryStatsResponse, now time.Time) string 
 		line("objects", "%-11s %s, %s", o.GetKind(), print.Count(o.GetObjects()), print.Size(o.GetBytes()))
 	}
 	return b.String()
+}
+
+// storeText says what a store can do beyond keeping objects, and what speaks against it.
+func storeText(s *tuskvaultv1.StoreFeatures) string {
+	can := []string{"creates decided by the store"}
+	if !s.GetAtomicCreate() {
+		can[0] = "creates not decided by the store"
+	}
+	if s.GetVersions() {
+		can = append(can, "keeps versions")
+	}
+	if s.GetLock() != "" {
+		can = append(can, "locks new objects ("+s.GetLock()+")")
+	}
+	if s.GetEncryption() != "" {
+		can = append(can, "encrypts by "+s.GetEncryption())
+	}
+	if s.GetStorageClass() != "" {
+		can = append(can, "class "+s.GetStorageClass())
+	}
+	if s.GetSeparateDeletes() {
+		can = append(can, "deletes by other credentials")
+	}
+	text := s.GetLocation() + ": " + strings.Join(can, ", ")
+	for _, w := range s.GetWarnings() {
+		text += "; warning: " + w
+	}
+	return text
 }
 
 // copyText says how far a copy is.

@@ -87,6 +87,11 @@ func toStats(m *check.Measured, uses map[seal.DomainID]*domainUse) *tuskvaultv1.
 	return out
 }
 
+func toStoreFeatures(f catalog.StoreFeatures) *tuskvaultv1.StoreFeatures {
+	return &tuskvaultv1.StoreFeatures{Location: f.Location, AtomicCreate: f.AtomicCreate, Versions: f.Versions, Lock: f.Lock, Encryption: f.Encryption,
+		StorageClass: f.StorageClass, SeparateDeletes: f.SeparateDeletes, Warnings: f.Warnings}
+}
+
 // ratio gives 0 where there is nothing to compare with.
 func ratio(a, b int64) float64 {
 	if b == 0 {

@@ -152,6 +152,14 @@ func (s *repositoryService) GetRepositoryStats(ctx context.Context, _ *tuskvault
 	}
 	out := toStats(measured, uses)
 	out.Copies = s.deps.copyStatus()
+	var store catalog.StoreFeatures
+	err = s.deps.Catalog.View(ctx, func(tx *catalog.Tx) (err error) { store, err = tx.StoreFeatures(); return err })
+	switch {
+	case err == nil:
+		out.Store = toStoreFeatures(store)
+	case !errors.Is(err, errs.NotFound):
+		return nil, fmt.Errorf("repository statistics: %w", err)
+	}
 	return out, nil
 }
 

@@ -3,6 +3,7 @@ package api_test
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -143,6 +144,22 @@ func TestRepositoryStatsAddUp(t *testing.T) {
 		}
 		if bytes != r.GetStoredBytes() || packs != r.GetPacks() || packs == 0 || r.GetSnapshots() != 1 || r.GetFrameBytes() <= 0 || r.GetOverhead() <= 0 || len(r.GetDomains()) != 1 {
 			t.Fatalf("%v", r)
+		}
+		if r.GetStore() != nil {
+			t.Errorf("nobody has noted what the store can do: %v", r.GetStore())
+		}
+		succeed(t, w.catalog.Update(t.Context(), catalog.Local, func(tx *catalog.Tx) error {
+			return tx.PutStoreFeatures(catalog.StoreFeatures{Location: "s3://b", AtomicCreate: true, Versions: true, Lock: "governance", Warnings: []string{"one key writes and deletes"}})
+		}))
+		r, err = viewer.GetRepositoryStats(t.Context(), &tuskvaultv1.GetRepositoryStatsRequest{})
+		succeed(t, err)
+		if f := r.GetStore(); !f.GetAtomicCreate() || !f.GetVersions() || f.GetLock() != "governance" || len(f.GetWarnings()) != 1 {
+			t.Errorf("%v", f)
+		}
+		status, err := tuskvaultv1.NewStatusServiceClient(w.dial(w.operator("v2", catalog.RoleViewer).cert)).GetStatus(t.Context(), &tuskvaultv1.GetStatusRequest{})
+		succeed(t, err)
+		if !strings.Contains(fmt.Sprint(status.GetNotices()), "one key writes and deletes") {
+			t.Errorf("notices %v", status.GetNotices())
 		}
 		d := r.GetDomains()[0]
 		if d.GetChunks() == 0 || d.GetDedupFactor() != float64(27)/float64(d.GetChunks()) || d.GetReduction() <= 1 || len(d.GetInstances()) != 1 || d.GetInstances()[0] != "db1/main" {

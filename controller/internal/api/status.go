@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tuskvault/tuskvault/controller/internal/catalog"
+	"github.com/tuskvault/tuskvault/internal/errs"
 	tuskvaultv1 "github.com/tuskvault/tuskvault/proto/gen/tuskvault/v1"
 )
 
@@ -59,6 +60,7 @@ type census struct {
 	drills           int           // snapshots that did not pass their newest drill
 	drill            catalog.Drill // the newest of these
 	copies           []*tuskvaultv1.CopyStatus
+	store            catalog.StoreFeatures
 }
 
 // GetStatus gives the fleet on one screen.
@@ -67,7 +69,11 @@ func (s *statusService) GetStatus(ctx context.Context, _ *tuskvaultv1.GetStatusR
 	err := s.deps.Catalog.View(ctx, func(tx *catalog.Tx) error {
 		var err error
 		n.pauses, err = tx.OpenPauses()
-		return errors.Join(err, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx), n.countDrills(tx))
+		var storeErr error
+		if n.store, storeErr = tx.StoreFeatures(); errors.Is(storeErr, errs.NotFound) {
+			storeErr = nil
+		}
+		return errors.Join(err, storeErr, n.countSnapshots(tx), n.countInstances(tx), s.countAgents(tx, &n), n.countJobs(tx), n.countDrills(tx))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
@@ -194,6 +200,9 @@ func (s *statusService) notices(ctx context.Context, n *census, lag time.Duratio
 		if n, why := d(); n > 0 {
 			add(warning, "it is tried again; if no object lock explains it, look at the store's rights", "%s not let go by the store: %s", plural(n, "purged snapshot is", "purged snapshots are"), why)
 		}
+	}
+	for _, text := range n.store.Warnings {
+		add(warning, "docs/OPERATIONS.md, S3", "the store protects less than it could: %s", text)
 	}
 	if lag > lateExport {
 		add(failure, "", "changes of the catalog wait for the store since %s; see the controller's log", lag.Round(time.Second))

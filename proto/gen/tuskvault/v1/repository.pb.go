@@ -1482,6 +1482,8 @@ type GetRepositoryStatsResponse struct {
 	Objects []*ObjectStats `protobuf:"bytes,7,rep,name=objects,proto3" json:"objects,omitempty"`
 	// By domain.
 	Domains []*DomainStats `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
+	// What the store was found to be able to do when the controller started.
+	Store *StoreFeatures `protobuf:"bytes,50,opt,name=store,proto3" json:"store,omitempty"`
 	// Copies, as far as they are; what is in them is not counted above.
 	Copies        []*CopyStatus `protobuf:"bytes,55,rep,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1574,9 +1576,125 @@ func (x *GetRepositoryStatsResponse) GetDomains() []*DomainStats {
 	return nil
 }
 
+func (x *GetRepositoryStatsResponse) GetStore() *StoreFeatures {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
 func (x *GetRepositoryStatsResponse) GetCopies() []*CopyStatus {
 	if x != nil {
 		return x.Copies
+	}
+	return nil
+}
+
+// StoreFeatures is what a store can and cannot promise.
+type StoreFeatures struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is, without credentials.
+	Location string `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	// Whether the store itself decides which of two writers of one object wins.
+	AtomicCreate bool `protobuf:"varint,2,opt,name=atomic_create,json=atomicCreate,proto3" json:"atomic_create,omitempty"`
+	// Whether it keeps versions of what was deleted or overwritten.
+	Versions bool `protobuf:"varint,3,opt,name=versions,proto3" json:"versions,omitempty"`
+	// How new objects are locked: "governance", "compliance", or empty.
+	Lock string `protobuf:"bytes,4,opt,name=lock,proto3" json:"lock,omitempty"`
+	// What it says it encrypts new objects with, in its words; empty for nothing.
+	Encryption string `protobuf:"bytes,5,opt,name=encryption,proto3" json:"encryption,omitempty"`
+	// Storage class that new objects ask for.
+	StorageClass string `protobuf:"bytes,6,opt,name=storage_class,json=storageClass,proto3" json:"storage_class,omitempty"`
+	// Whether deletes have credentials of their own.
+	SeparateDeletes bool `protobuf:"varint,7,opt,name=separate_deletes,json=separateDeletes,proto3" json:"separate_deletes,omitempty"`
+	// What a person should know.
+	Warnings      []string `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreFeatures) Reset() {
+	*x = StoreFeatures{}
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreFeatures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreFeatures) ProtoMessage() {}
+
+func (x *StoreFeatures) ProtoReflect() protoreflect.Message {
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreFeatures.ProtoReflect.Descriptor instead.
+func (*StoreFeatures) Descriptor() ([]byte, []int) {
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StoreFeatures) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *StoreFeatures) GetAtomicCreate() bool {
+	if x != nil {
+		return x.AtomicCreate
+	}
+	return false
+}
+
+func (x *StoreFeatures) GetVersions() bool {
+	if x != nil {
+		return x.Versions
+	}
+	return false
+}
+
+func (x *StoreFeatures) GetLock() string {
+	if x != nil {
+		return x.Lock
+	}
+	return ""
+}
+
+func (x *StoreFeatures) GetEncryption() string {
+	if x != nil {
+		return x.Encryption
+	}
+	return ""
+}
+
+func (x *StoreFeatures) GetStorageClass() string {
+	if x != nil {
+		return x.StorageClass
+	}
+	return ""
+}
+
+func (x *StoreFeatures) GetSeparateDeletes() bool {
+	if x != nil {
+		return x.SeparateDeletes
+	}
+	return false
+}
+
+func (x *StoreFeatures) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1620,7 +1738,7 @@ type CopyStatus struct {
 
 func (x *CopyStatus) Reset() {
 	*x = CopyStatus{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1750,7 @@ func (x *CopyStatus) String() string {
 func (*CopyStatus) ProtoMessage() {}
 
 func (x *CopyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[17]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1763,7 @@ func (x *CopyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyStatus.ProtoReflect.Descriptor instead.
 func (*CopyStatus) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{17}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CopyStatus) GetName() string {
@@ -1790,7 +1908,7 @@ type Prune struct {
 
 func (x *Prune) Reset() {
 	*x = Prune{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1920,7 @@ func (x *Prune) String() string {
 func (*Prune) ProtoMessage() {}
 
 func (x *Prune) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[18]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1933,7 @@ func (x *Prune) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prune.ProtoReflect.Descriptor instead.
 func (*Prune) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{18}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Prune) GetId() string {
@@ -1931,7 +2049,7 @@ type PruneProgress struct {
 
 func (x *PruneProgress) Reset() {
 	*x = PruneProgress{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2061,7 @@ func (x *PruneProgress) String() string {
 func (*PruneProgress) ProtoMessage() {}
 
 func (x *PruneProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[19]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2074,7 @@ func (x *PruneProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneProgress.ProtoReflect.Descriptor instead.
 func (*PruneProgress) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{19}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PruneProgress) GetDomain() string {
@@ -2027,7 +2145,7 @@ type PruneOutcome struct {
 
 func (x *PruneOutcome) Reset() {
 	*x = PruneOutcome{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2157,7 @@ func (x *PruneOutcome) String() string {
 func (*PruneOutcome) ProtoMessage() {}
 
 func (x *PruneOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[20]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2170,7 @@ func (x *PruneOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneOutcome.ProtoReflect.Descriptor instead.
 func (*PruneOutcome) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{20}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneOutcome) GetDomain() string {
@@ -2205,7 +2323,7 @@ type PruneRepositoryRequest struct {
 
 func (x *PruneRepositoryRequest) Reset() {
 	*x = PruneRepositoryRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2335,7 @@ func (x *PruneRepositoryRequest) String() string {
 func (*PruneRepositoryRequest) ProtoMessage() {}
 
 func (x *PruneRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[21]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2348,7 @@ func (x *PruneRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*PruneRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{21}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneRepositoryRequest) GetRequestId() string {
@@ -2272,7 +2390,7 @@ type PruneRepositoryResponse struct {
 
 func (x *PruneRepositoryResponse) Reset() {
 	*x = PruneRepositoryResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2402,7 @@ func (x *PruneRepositoryResponse) String() string {
 func (*PruneRepositoryResponse) ProtoMessage() {}
 
 func (x *PruneRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[22]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2415,7 @@ func (x *PruneRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*PruneRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{22}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PruneRepositoryResponse) GetPrune() *Prune {
@@ -2316,7 +2434,7 @@ type WatchPruneRequest struct {
 
 func (x *WatchPruneRequest) Reset() {
 	*x = WatchPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2446,7 @@ func (x *WatchPruneRequest) String() string {
 func (*WatchPruneRequest) ProtoMessage() {}
 
 func (x *WatchPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[23]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2459,7 @@ func (x *WatchPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPruneRequest.ProtoReflect.Descriptor instead.
 func (*WatchPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{23}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{24}
 }
 
 // WatchPruneResponse is the prune as it stands.
@@ -2355,7 +2473,7 @@ type WatchPruneResponse struct {
 
 func (x *WatchPruneResponse) Reset() {
 	*x = WatchPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2485,7 @@ func (x *WatchPruneResponse) String() string {
 func (*WatchPruneResponse) ProtoMessage() {}
 
 func (x *WatchPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[24]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2498,7 @@ func (x *WatchPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPruneResponse.ProtoReflect.Descriptor instead.
 func (*WatchPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{24}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchPruneResponse) GetPrune() *Prune {
@@ -2401,7 +2519,7 @@ type GetPruneRequest struct {
 
 func (x *GetPruneRequest) Reset() {
 	*x = GetPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2531,7 @@ func (x *GetPruneRequest) String() string {
 func (*GetPruneRequest) ProtoMessage() {}
 
 func (x *GetPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[25]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2544,7 @@ func (x *GetPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPruneRequest.ProtoReflect.Descriptor instead.
 func (*GetPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{25}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetPruneRequest) GetPage() *PageRequest {
@@ -2451,7 +2569,7 @@ type GetPruneResponse struct {
 
 func (x *GetPruneResponse) Reset() {
 	*x = GetPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2581,7 @@ func (x *GetPruneResponse) String() string {
 func (*GetPruneResponse) ProtoMessage() {}
 
 func (x *GetPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[26]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2594,7 @@ func (x *GetPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPruneResponse.ProtoReflect.Descriptor instead.
 func (*GetPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{26}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetPruneResponse) GetPrune() *Prune {
@@ -2509,7 +2627,7 @@ type CancelPruneRequest struct {
 
 func (x *CancelPruneRequest) Reset() {
 	*x = CancelPruneRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2639,7 @@ func (x *CancelPruneRequest) String() string {
 func (*CancelPruneRequest) ProtoMessage() {}
 
 func (x *CancelPruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[27]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2652,7 @@ func (x *CancelPruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPruneRequest.ProtoReflect.Descriptor instead.
 func (*CancelPruneRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{27}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{28}
 }
 
 // CancelPruneResponse is the prune as it stood.
@@ -2548,7 +2666,7 @@ type CancelPruneResponse struct {
 
 func (x *CancelPruneResponse) Reset() {
 	*x = CancelPruneResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2678,7 @@ func (x *CancelPruneResponse) String() string {
 func (*CancelPruneResponse) ProtoMessage() {}
 
 func (x *CancelPruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[28]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2691,7 @@ func (x *CancelPruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelPruneResponse.ProtoReflect.Descriptor instead.
 func (*CancelPruneResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{28}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CancelPruneResponse) GetPrune() *Prune {
@@ -2596,7 +2714,7 @@ type DistrustAgentRequest struct {
 
 func (x *DistrustAgentRequest) Reset() {
 	*x = DistrustAgentRequest{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +2726,7 @@ func (x *DistrustAgentRequest) String() string {
 func (*DistrustAgentRequest) ProtoMessage() {}
 
 func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[29]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +2739,7 @@ func (x *DistrustAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DistrustAgentRequest.ProtoReflect.Descriptor instead.
 func (*DistrustAgentRequest) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{29}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DistrustAgentRequest) GetAgent() string {
@@ -2651,7 +2769,7 @@ type DistrustAgentResponse struct {
 
 func (x *DistrustAgentResponse) Reset() {
 	*x = DistrustAgentResponse{}
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2781,7 @@ func (x *DistrustAgentResponse) String() string {
 func (*DistrustAgentResponse) ProtoMessage() {}
 
 func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tuskvault_v1_repository_proto_msgTypes[30]
+	mi := &file_tuskvault_v1_repository_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2794,7 @@ func (x *DistrustAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DistrustAgentResponse.ProtoReflect.Descriptor instead.
 func (*DistrustAgentResponse) Descriptor() ([]byte, []int) {
-	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{30}
+	return file_tuskvault_v1_repository_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DistrustAgentResponse) GetPacks() int64 {
@@ -2800,7 +2918,7 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"plainBytes\x12!\n" +
 	"\fdedup_factor\x18\t \x01(\x01R\vdedupFactor\x12\x1c\n" +
 	"\treduction\x18\n" +
-	" \x01(\x01R\treduction\"\xed\x02\n" +
+	" \x01(\x01R\treduction\"\xa0\x03\n" +
 	"\x1aGetRepositoryStatsResponse\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x14\n" +
 	"\x05packs\x18\x02 \x01(\x03R\x05packs\x12!\n" +
@@ -2811,8 +2929,20 @@ const file_tuskvault_v1_repository_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x123\n" +
 	"\aobjects\x18\a \x03(\v2\x19.tuskvault.v1.ObjectStatsR\aobjects\x123\n" +
-	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\x120\n" +
-	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\xa3\x04\n" +
+	"\adomains\x18\b \x03(\v2\x19.tuskvault.v1.DomainStatsR\adomains\x121\n" +
+	"\x05store\x182 \x01(\v2\x1b.tuskvault.v1.StoreFeaturesR\x05store\x120\n" +
+	"\x06copies\x187 \x03(\v2\x18.tuskvault.v1.CopyStatusR\x06copies\"\x8c\x02\n" +
+	"\rStoreFeatures\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12#\n" +
+	"\ratomic_create\x18\x02 \x01(\bR\fatomicCreate\x12\x1a\n" +
+	"\bversions\x18\x03 \x01(\bR\bversions\x12\x12\n" +
+	"\x04lock\x18\x04 \x01(\tR\x04lock\x12\x1e\n" +
+	"\n" +
+	"encryption\x18\x05 \x01(\tR\n" +
+	"encryption\x12#\n" +
+	"\rstorage_class\x18\x06 \x01(\tR\fstorageClass\x12)\n" +
+	"\x10separate_deletes\x18\a \x01(\bR\x0fseparateDeletes\x12\x1a\n" +
+	"\bwarnings\x18\b \x03(\tR\bwarnings\"\xa3\x04\n" +
 	"\n" +
 	"CopyStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -2958,7 +3088,7 @@ func file_tuskvault_v1_repository_proto_rawDescGZIP() []byte {
 }
 
 var file_tuskvault_v1_repository_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_tuskvault_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(CheckState)(0),                    // 0: tuskvault.v1.CheckState
 	(CopyState)(0),                     // 1: tuskvault.v1.CopyState
@@ -2980,84 +3110,86 @@ var file_tuskvault_v1_repository_proto_goTypes = []any{
 	(*ObjectStats)(nil),                // 17: tuskvault.v1.ObjectStats
 	(*DomainStats)(nil),                // 18: tuskvault.v1.DomainStats
 	(*GetRepositoryStatsResponse)(nil), // 19: tuskvault.v1.GetRepositoryStatsResponse
-	(*CopyStatus)(nil),                 // 20: tuskvault.v1.CopyStatus
-	(*Prune)(nil),                      // 21: tuskvault.v1.Prune
-	(*PruneProgress)(nil),              // 22: tuskvault.v1.PruneProgress
-	(*PruneOutcome)(nil),               // 23: tuskvault.v1.PruneOutcome
-	(*PruneRepositoryRequest)(nil),     // 24: tuskvault.v1.PruneRepositoryRequest
-	(*PruneRepositoryResponse)(nil),    // 25: tuskvault.v1.PruneRepositoryResponse
-	(*WatchPruneRequest)(nil),          // 26: tuskvault.v1.WatchPruneRequest
-	(*WatchPruneResponse)(nil),         // 27: tuskvault.v1.WatchPruneResponse
-	(*GetPruneRequest)(nil),            // 28: tuskvault.v1.GetPruneRequest
-	(*GetPruneResponse)(nil),           // 29: tuskvault.v1.GetPruneResponse
-	(*CancelPruneRequest)(nil),         // 30: tuskvault.v1.CancelPruneRequest
-	(*CancelPruneResponse)(nil),        // 31: tuskvault.v1.CancelPruneResponse
-	(*DistrustAgentRequest)(nil),       // 32: tuskvault.v1.DistrustAgentRequest
-	(*DistrustAgentResponse)(nil),      // 33: tuskvault.v1.DistrustAgentResponse
-	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
-	(*PageRequest)(nil),                // 35: tuskvault.v1.PageRequest
-	(*PageResponse)(nil),               // 36: tuskvault.v1.PageResponse
-	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
+	(*StoreFeatures)(nil),              // 20: tuskvault.v1.StoreFeatures
+	(*CopyStatus)(nil),                 // 21: tuskvault.v1.CopyStatus
+	(*Prune)(nil),                      // 22: tuskvault.v1.Prune
+	(*PruneProgress)(nil),              // 23: tuskvault.v1.PruneProgress
+	(*PruneOutcome)(nil),               // 24: tuskvault.v1.PruneOutcome
+	(*PruneRepositoryRequest)(nil),     // 25: tuskvault.v1.PruneRepositoryRequest
+	(*PruneRepositoryResponse)(nil),    // 26: tuskvault.v1.PruneRepositoryResponse
+	(*WatchPruneRequest)(nil),          // 27: tuskvault.v1.WatchPruneRequest
+	(*WatchPruneResponse)(nil),         // 28: tuskvault.v1.WatchPruneResponse
+	(*GetPruneRequest)(nil),            // 29: tuskvault.v1.GetPruneRequest
+	(*GetPruneResponse)(nil),           // 30: tuskvault.v1.GetPruneResponse
+	(*CancelPruneRequest)(nil),         // 31: tuskvault.v1.CancelPruneRequest
+	(*CancelPruneResponse)(nil),        // 32: tuskvault.v1.CancelPruneResponse
+	(*DistrustAgentRequest)(nil),       // 33: tuskvault.v1.DistrustAgentRequest
+	(*DistrustAgentResponse)(nil),      // 34: tuskvault.v1.DistrustAgentResponse
+	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
+	(*PageRequest)(nil),                // 36: tuskvault.v1.PageRequest
+	(*PageResponse)(nil),               // 37: tuskvault.v1.PageResponse
+	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
 }
 var file_tuskvault_v1_repository_proto_depIdxs = []int32{
 	0,  // 0: tuskvault.v1.Check.state:type_name -> tuskvault.v1.CheckState
-	34, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
-	34, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
+	35, // 1: tuskvault.v1.Check.start_time:type_name -> google.protobuf.Timestamp
+	35, // 2: tuskvault.v1.Check.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 3: tuskvault.v1.Check.progress:type_name -> tuskvault.v1.CheckProgress
 	6,  // 4: tuskvault.v1.CheckFinding.effects:type_name -> tuskvault.v1.CheckEffect
 	3,  // 5: tuskvault.v1.CheckRepositoryResponse.check:type_name -> tuskvault.v1.Check
 	3,  // 6: tuskvault.v1.WatchCheckResponse.check:type_name -> tuskvault.v1.Check
-	35, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
+	36, // 7: tuskvault.v1.GetCheckRequest.page:type_name -> tuskvault.v1.PageRequest
 	3,  // 8: tuskvault.v1.GetCheckResponse.check:type_name -> tuskvault.v1.Check
 	5,  // 9: tuskvault.v1.GetCheckResponse.findings:type_name -> tuskvault.v1.CheckFinding
 	7,  // 10: tuskvault.v1.GetCheckResponse.snapshots:type_name -> tuskvault.v1.HurtSnapshot
-	36, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
+	37, // 11: tuskvault.v1.GetCheckResponse.page:type_name -> tuskvault.v1.PageResponse
 	3,  // 12: tuskvault.v1.CancelCheckResponse.check:type_name -> tuskvault.v1.Check
 	17, // 13: tuskvault.v1.GetRepositoryStatsResponse.objects:type_name -> tuskvault.v1.ObjectStats
 	18, // 14: tuskvault.v1.GetRepositoryStatsResponse.domains:type_name -> tuskvault.v1.DomainStats
-	20, // 15: tuskvault.v1.GetRepositoryStatsResponse.copies:type_name -> tuskvault.v1.CopyStatus
-	1,  // 16: tuskvault.v1.CopyStatus.state:type_name -> tuskvault.v1.CopyState
-	37, // 17: tuskvault.v1.CopyStatus.lag:type_name -> google.protobuf.Duration
-	37, // 18: tuskvault.v1.CopyStatus.max_lag:type_name -> google.protobuf.Duration
-	34, // 19: tuskvault.v1.CopyStatus.compare_time:type_name -> google.protobuf.Timestamp
-	34, // 20: tuskvault.v1.CopyStatus.complete_time:type_name -> google.protobuf.Timestamp
-	2,  // 21: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
-	34, // 22: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
-	34, // 23: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
-	22, // 24: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
-	21, // 25: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
-	21, // 26: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	35, // 27: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
-	21, // 28: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	23, // 29: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
-	36, // 30: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
-	21, // 31: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
-	34, // 32: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
-	8,  // 33: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
-	10, // 34: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
-	12, // 35: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
-	14, // 36: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
-	32, // 37: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
-	16, // 38: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
-	24, // 39: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
-	26, // 40: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
-	28, // 41: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
-	30, // 42: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
-	9,  // 43: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
-	11, // 44: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
-	13, // 45: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
-	15, // 46: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
-	33, // 47: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
-	19, // 48: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
-	25, // 49: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
-	27, // 50: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
-	29, // 51: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
-	31, // 52: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	20, // 15: tuskvault.v1.GetRepositoryStatsResponse.store:type_name -> tuskvault.v1.StoreFeatures
+	21, // 16: tuskvault.v1.GetRepositoryStatsResponse.copies:type_name -> tuskvault.v1.CopyStatus
+	1,  // 17: tuskvault.v1.CopyStatus.state:type_name -> tuskvault.v1.CopyState
+	38, // 18: tuskvault.v1.CopyStatus.lag:type_name -> google.protobuf.Duration
+	38, // 19: tuskvault.v1.CopyStatus.max_lag:type_name -> google.protobuf.Duration
+	35, // 20: tuskvault.v1.CopyStatus.compare_time:type_name -> google.protobuf.Timestamp
+	35, // 21: tuskvault.v1.CopyStatus.complete_time:type_name -> google.protobuf.Timestamp
+	2,  // 22: tuskvault.v1.Prune.state:type_name -> tuskvault.v1.PruneState
+	35, // 23: tuskvault.v1.Prune.start_time:type_name -> google.protobuf.Timestamp
+	35, // 24: tuskvault.v1.Prune.end_time:type_name -> google.protobuf.Timestamp
+	23, // 25: tuskvault.v1.Prune.progress:type_name -> tuskvault.v1.PruneProgress
+	22, // 26: tuskvault.v1.PruneRepositoryResponse.prune:type_name -> tuskvault.v1.Prune
+	22, // 27: tuskvault.v1.WatchPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	36, // 28: tuskvault.v1.GetPruneRequest.page:type_name -> tuskvault.v1.PageRequest
+	22, // 29: tuskvault.v1.GetPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	24, // 30: tuskvault.v1.GetPruneResponse.outcomes:type_name -> tuskvault.v1.PruneOutcome
+	37, // 31: tuskvault.v1.GetPruneResponse.page:type_name -> tuskvault.v1.PageResponse
+	22, // 32: tuskvault.v1.CancelPruneResponse.prune:type_name -> tuskvault.v1.Prune
+	35, // 33: tuskvault.v1.DistrustAgentRequest.since_time:type_name -> google.protobuf.Timestamp
+	8,  // 34: tuskvault.v1.RepositoryService.CheckRepository:input_type -> tuskvault.v1.CheckRepositoryRequest
+	10, // 35: tuskvault.v1.RepositoryService.WatchCheck:input_type -> tuskvault.v1.WatchCheckRequest
+	12, // 36: tuskvault.v1.RepositoryService.GetCheck:input_type -> tuskvault.v1.GetCheckRequest
+	14, // 37: tuskvault.v1.RepositoryService.CancelCheck:input_type -> tuskvault.v1.CancelCheckRequest
+	33, // 38: tuskvault.v1.RepositoryService.DistrustAgent:input_type -> tuskvault.v1.DistrustAgentRequest
+	16, // 39: tuskvault.v1.RepositoryService.GetRepositoryStats:input_type -> tuskvault.v1.GetRepositoryStatsRequest
+	25, // 40: tuskvault.v1.RepositoryService.PruneRepository:input_type -> tuskvault.v1.PruneRepositoryRequest
+	27, // 41: tuskvault.v1.RepositoryService.WatchPrune:input_type -> tuskvault.v1.WatchPruneRequest
+	29, // 42: tuskvault.v1.RepositoryService.GetPrune:input_type -> tuskvault.v1.GetPruneRequest
+	31, // 43: tuskvault.v1.RepositoryService.CancelPrune:input_type -> tuskvault.v1.CancelPruneRequest
+	9,  // 44: tuskvault.v1.RepositoryService.CheckRepository:output_type -> tuskvault.v1.CheckRepositoryResponse
+	11, // 45: tuskvault.v1.RepositoryService.WatchCheck:output_type -> tuskvault.v1.WatchCheckResponse
+	13, // 46: tuskvault.v1.RepositoryService.GetCheck:output_type -> tuskvault.v1.GetCheckResponse
+	15, // 47: tuskvault.v1.RepositoryService.CancelCheck:output_type -> tuskvault.v1.CancelCheckResponse
+	34, // 48: tuskvault.v1.RepositoryService.DistrustAgent:output_type -> tuskvault.v1.DistrustAgentResponse
+	19, // 49: tuskvault.v1.RepositoryService.GetRepositoryStats:output_type -> tuskvault.v1.GetRepositoryStatsResponse
+	26, // 50: tuskvault.v1.RepositoryService.PruneRepository:output_type -> tuskvault.v1.PruneRepositoryResponse
+	28, // 51: tuskvault.v1.RepositoryService.WatchPrune:output_type -> tuskvault.v1.WatchPruneResponse
+	30, // 52: tuskvault.v1.RepositoryService.GetPrune:output_type -> tuskvault.v1.GetPruneResponse
+	32, // 53: tuskvault.v1.RepositoryService.CancelPrune:output_type -> tuskvault.v1.CancelPruneResponse
+	44, // [44:54] is the sub-list for method output_type
+	34, // [34:44] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tuskvault_v1_repository_proto_init() }
@@ -3072,7 +3204,7 @@ func file_tuskvault_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tuskvault_v1_repository_proto_rawDesc), len(file_tuskvault_v1_repository_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
