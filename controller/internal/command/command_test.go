@@ -159,6 +159,16 @@ func TestAWrongUnlockSecretIsFour(t *testing.T) {
 	want(t, "no such secret", 3, []string{"unlock the repository"}, "run", "--state-dir", state, "--unlock", "file:"+filepath.Join(state, "none"))
 }
 
+func TestARebuildAsOfATimeNeedsVersionsAndLeavesNothingElse(t *testing.T) {
+	state, store := initialized(t)
+	key, fresh := "file:"+filepath.Join(state, "unlock.key"), filepath.Join(t.TempDir(), "fresh")
+	rebuild := []string{"rebuild", "--state-dir", fresh, "--store", store, "--unlock", key, "--listen", "127.0.0.1:0"}
+	want(t, "no time", 2, []string{`error: --at: "yesterday" is no time as 2026-11-28T14:00:00Z`}, append(rebuild, "--at", "yesterday")...)
+	want(t, "no versions", 2, []string{"keeps no versions of what was deleted", "hint: --at wants a bucket with versioning"}, append(rebuild, "--at", "2026-11-28T14:00:00Z")...)
+	// Nothing has begun: a folder with anything in it would be refused, and the store is whole.
+	want(t, "without a time", 0, []string{"epoch 2"}, rebuild...)
+}
+
 func TestAStateFolderInUseIsNine(t *testing.T) {
 	state, _ := initialized(t)
 	unlock, err := durable.Lock(filepath.Join(state, "lock"))
