@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,7 +35,7 @@ func openStore(ctx context.Context, text string, create bool) (blob.Store, error
 // less than whoever set it up believes.
 func (w *wired) noteStore(ctx context.Context, cat *catalog.Catalog) error {
 	f := w.repository.Store().Features()
-	now := catalog.StoreFeatures{Location: f.Location, AtomicCreate: f.AtomicCreate, Versions: f.Versions, Lock: f.Lock, Encryption: f.Encryption, StorageClass: f.StorageClass,
+	now := catalog.StoreFeatures{Location: f.Location, AtomicCreate: f.AtomicCreate, Versions: f.Versions, Lock: f.Lock, Encryption: strings.ToValidUTF8(f.Encryption, "?"), StorageClass: f.StorageClass,
 		SeparateDeletes: f.SeparateDeletes, Warnings: f.Warnings, Probed: time.Now()}
 	var before catalog.StoreFeatures
 	err := cat.Update(ctx, catalog.Local, func(tx *catalog.Tx) (err error) {
