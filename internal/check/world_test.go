@@ -132,7 +132,9 @@ func (k known) Leaving(_ context.Context, id repo.JobID) (bool, error) {
 	return k.w.leaving == id, nil
 }
 
-func (k known) Erased(_ context.Context, id seal.DomainID) (bool, error) { return k.w.erased == id, nil }
+func (k known) Erased(_ context.Context, id seal.DomainID) (bool, error) {
+	return k.w.erased == id, nil
+}
 
 func (k known) Unindexed(context.Context, pack.ID) (bool, error) { return false, nil }
 
