@@ -36,9 +36,10 @@ func recoverStore(ctx context.Context, c *Config, at time.Time) (int, error) {
 
 // recoverPast gives every object of the repository that was in the store at a time
 // the bytes that it had then: delete markers over it go, and what was written over
-// it is written over. Objects that came later stay, so that what the catalog log
-// says of the time since, revocations among it, still counts. begin is called
-// before the first change. errs.Unsupported when the store keeps no versions.
+// it is written over. Objects that came later stay, and log records and epochs
+// of later come back as they were first written, so that what the catalog log says
+// of the time since, revocations among it, still counts. begin is called before the
+// first change. errs.Unsupported when the store keeps no versions.
 //
 // Each object is one durable step. A crash leaves some; repeating it goes on.
 func recoverPast(ctx context.Context, store blob.Store, at time.Time, u seal.Unlocker, begin func() error) (recovered int, err error) {
@@ -66,21 +67,38 @@ func recoverPast(ctx context.Context, store blob.Store, at time.Time, u seal.Unl
 }
 
 func recoverPrefix(ctx context.Context, versions blob.Versioned, prefix string, at time.Time) (recovered int, err error) {
-	var newest blob.Version // of the key that is being read
+	var newest, chosen blob.Version
 	decided := false
-	err = versions.Versions(ctx, prefix, "", func(v blob.Version) error {
-		if v.Key != newest.Key {
-			newest, decided = v, false
-		}
-		if decided || v.Modified.After(at) {
-			return nil
-		}
-		decided = true
-		if v.Deletion || v.ID == newest.ID {
+	// Log records and epochs of later count too: they are written once, and what was
+	// written first is the true one.
+	late := prefix == repo.CatalogPrefix || prefix == repo.EpochsPrefix
+	settle := func() error {
+		if chosen.ID == "" || chosen.ID == newest.ID {
 			return nil
 		}
 		recovered++
-		return versions.Recover(ctx, v)
+		return versions.Recover(ctx, chosen)
+	}
+	err = versions.Versions(ctx, prefix, "", func(v blob.Version) error {
+		if v.Key != newest.Key {
+			if err := settle(); err != nil {
+				return err
+			}
+			newest, chosen, decided = v, blob.Version{}, false
+		}
+		switch {
+		case decided:
+		case !v.Modified.After(at):
+			if decided = true; !v.Deletion {
+				chosen = v
+			}
+		case late && !v.Deletion:
+			chosen = v
+		}
+		return nil
 	})
+	if err == nil {
+		err = settle()
+	}
 	return recovered, err
 }

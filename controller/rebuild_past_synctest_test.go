@@ -17,8 +17,8 @@ import (
 
 // attacked is a past in a store with versions, and a time before somebody put
 // delete markers over two thirds of it and rubbish over the rest. After that time,
-// and before the attack, the agent was revoked; the record of that is untouched.
-func attacked(t *testing.T) (p *past, store *mem.Store, at time.Time) {
+// and before the attack, the agent was revoked; late is done to the record of that.
+func attacked(t *testing.T, late func(*mem.Store, string)) (p *past, store *mem.Store, at time.Time) {
 	t.Helper()
 	store = mem.NewVersioned(nil)
 	p = newPastIn(t, store)
@@ -32,12 +32,13 @@ func attacked(t *testing.T) (p *past, store *mem.Store, at time.Time) {
 		a.State, a.Revoked, a.RevokedReason = catalog.AgentRevoked, time.Now(), "stolen"
 		return tx.PutAgent(a)
 	})
-	late := time.Now()
+	revoked := time.Now()
 	time.Sleep(time.Hour)
 	n := 0
 	must(t, store.List(t.Context(), "", "", func(info blob.Info) error {
 		switch n++; {
-		case info.Modified.Equal(late):
+		case info.Modified.Equal(revoked):
+			late(store, info.Key)
 		case n%3 == 0:
 			store.Overwrite(info.Key, []byte("rubbish"))
 		default:
@@ -58,9 +59,21 @@ func (p *past) recover(store blob.Store, c Config, at time.Time) (int, error) {
 	return recoverPast(p.t.Context(), store, at, p.unlocker, func() error { return os.WriteFile(RebuildingFile(c.StateDir), []byte(c.Store), 0o600) })
 }
 
+func untouched(*mem.Store, string) {}
+
 func TestAStoreUnderDeleteMarkersIsRecoveredAndRebuilt(t *testing.T) {
+	for name, late := range map[string]func(*mem.Store, string){
+		"the record of the revocation is untouched":   untouched,
+		"the record of the revocation is hidden":      (*mem.Store).Hide,
+		"the record of the revocation is overwritten": func(s *mem.Store, key string) { s.Overwrite(key, []byte("rubbish")) },
+	} {
+		t.Run(name, func(t *testing.T) { recoverAttacked(t, late) })
+	}
+}
+
+func recoverAttacked(t *testing.T, late func(*mem.Store, string)) {
 	synctest.Test(t, func(t *testing.T) {
-		p, store, at := attacked(t)
+		p, store, at := attacked(t, late)
 		c := p.config()
 		if _, err := p.rebuild(t.Context(), store, c, RebuildOptions{}); err == nil {
 			t.Fatal("the attack harmed nothing")
@@ -100,7 +113,7 @@ func TestARecoveryThatIsCutOffAnywhereGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := errors.New("stopped")
 		for n := 0; ; n += 3 {
-			p, store, at := attacked(t)
+			p, store, at := attacked(t, untouched)
 			c := p.config()
 			cut := &cutRecovery{Store: store, left: n, err: stop}
 			_, err := p.recover(cut, c, at)
@@ -130,7 +143,7 @@ func TestWhatKeepsNoVersionsOrDoesNotOpenIsLeftAsItIs(t *testing.T) {
 		if _, err := p.recover(p.store, c, time.Now()); errs.KindOf(err) != errs.Unsupported {
 			t.Errorf("a store without versions: %v", err)
 		}
-		attackedPast, store, at := attacked(t)
+		attackedPast, store, at := attacked(t, untouched)
 		faulty := blobtest.NewFaulty(store)
 		if _, err := p.recover(faulty, c, at); err == nil {
 			t.Error("another repository's secret opened it")
