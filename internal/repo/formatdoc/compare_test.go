@@ -2,6 +2,7 @@ package formatdoc
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -36,22 +37,52 @@ func byDocument(t *testing.T, folder string, key []byte) map[string][]byte {
 				t.Fatalf("archive of %s: %v", at, err)
 			}
 			for _, table := range db.Tables {
-				var rows []byte
-				for _, run := range table.Runs {
+				all[at+"/"+table.Schema+"."+table.Name] = []byte{}
+				text := int64(0)
+				for i, run := range table.Runs {
 					b, err := s.bytesOf(run.Stream)
 					if err != nil {
-						t.Fatalf("%s.%s of %s: %v", table.Schema, table.Name, at, err)
+						t.Fatalf("run %d of %s.%s of %s: %v", i, table.Schema, table.Name, at, err)
 					}
-					rows = append(rows, b...)
+					n := int64(bytes.Count(b, []byte("\n")))
+					if run.Binary {
+						n = copyRows(t, b)
+					} else {
+						text += n
+					}
+					if n != run.Rows {
+						t.Errorf("run %d of %s.%s of %s: %d rows, not %d", i, table.Schema, table.Name, at, n, run.Rows)
+					}
+					all[at+"/"+table.Schema+"."+table.Name] = append(all[at+"/"+table.Schema+"."+table.Name], b...)
 				}
-				if n := bytes.Count(rows, []byte("\n")); int64(n) != table.Rows {
-					t.Errorf("%s.%s of %s: %d rows, not %d", table.Schema, table.Name, at, n, table.Rows)
+				if text != table.Rows {
+					t.Errorf("%s.%s of %s: %d rows of text, not %d", table.Schema, table.Name, at, text, table.Rows)
 				}
-				all[at+"/"+table.Schema+"."+table.Name] = rows
+			}
+			if l := db.LargeObjects; l != nil {
+				if all[at+"/data"], err = s.bytesOf(l.Data); err != nil {
+					t.Fatalf("large objects of %s: %v", at, err)
+				}
+				if all[at+"/meta"], err = s.bytesOf(l.Meta); err != nil {
+					t.Fatalf("large objects of %s: %v", at, err)
+				}
 			}
 		}
 	}
 	return all
+}
+
+// copyRows counts rows of COPY binary, as PostgreSQL's documentation gives them.
+func copyRows(t *testing.T, b []byte) (n int64) {
+	t.Helper()
+	for ; len(b) > 0; n++ {
+		fields := int(binary.BigEndian.Uint16(b))
+		b = b[2:]
+		for range fields {
+			b = b[4+binary.BigEndian.Uint32(b):]
+		}
+	}
+	return n
 }
 
 // byProduct reads the same as the product does.
@@ -89,6 +120,10 @@ func byProduct(t *testing.T, folder string, key *seal.KeyFile) map[string][]byte
 					streams = append(streams, run.Stream)
 				}
 				read(at+"/"+string(table.Schema)+"."+string(table.Name), streams...)
+			}
+			if l := db.LargeObjects; l != nil {
+				read(at+"/data", l.Data)
+				read(at+"/meta", l.Meta)
 			}
 		}
 		return nil

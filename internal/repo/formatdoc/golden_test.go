@@ -1,16 +1,19 @@
 package formatdoc
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/tuskvault/tuskvault/internal/blob"
@@ -28,7 +31,7 @@ import (
 const goldenFolder = "../testdata/golden"
 
 // maxGolden bounds a golden repository, in bytes: it is in every clone for ever.
-const maxGolden = 300 << 10
+const maxGolden = 400 << 10
 
 // golden is known.json. Its secrets open a test's data and nothing else.
 type golden struct {
@@ -36,10 +39,14 @@ type golden struct {
 	Passphrase string `json:"passphrase"`
 	PBKDF2     string `json:"pbkdf2_passphrase"`
 	Age        string `json:"age_identity"`
+	// Sheet is the recovery sheet of the key file.
+	Sheet []string `json:"recovery_sheet"`
 	// Streams are the SHA-256 of every stream: snapshot, database and table to digest.
 	Streams map[string]string `json:"streams"`
 	// Log are the payloads of the catalog log, the full record's last.
-	Log []string `json:"log"`
+	Log [][]byte `json:"log"`
+	// Authorities are the serial numbers of the certificate authorities.
+	Authorities []string `json:"authorities"`
 	// Objects are the objects by key with their SHA-256.
 	Objects map[string]string `json:"objects"`
 }
@@ -80,7 +87,7 @@ func makeGolden(t *testing.T, folder string) {
 	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("%s is there (%v): a golden repository is written once", folder, err)
 	}
-	known := golden{Passphrase: "golden argon2id", PBKDF2: "golden pbkdf2", Log: []string{"", "a batch of changes", "another", "all records"},
+	known := golden{Passphrase: "golden argon2id", PBKDF2: "golden pbkdf2",
 		Age: "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"}
 	argon, err := seal.NewPassphraseKDF(known.Passphrase, seal.KDF{Kind: seal.WrapArgon2id, Time: 1, MemoryKiB: 64, Threads: 1})
 	must(t, err)
@@ -90,8 +97,10 @@ func makeGolden(t *testing.T, folder string) {
 	must(t, err)
 	store, err := dir.Create(filepath.Join(folder, "repository"))
 	must(t, err)
-	_, key := repotest.Whole(t, store, argon, pbkdf2, identity)
-	known.KeyFile = string(key.Text())
+	r, key := repotest.Whole(t, store, argon, pbkdf2, identity)
+	known.KeyFile, known.Sheet = string(key.Text()), unlock.Sheet(key)
+	known.Log = payloads(t, r)
+	must(t, r.CAs(t.Context(), func(serial string) error { known.Authorities = append(known.Authorities, serial); return nil }))
 	known.Streams = digests(byProduct(t, filepath.Join(folder, "repository"), key))
 	var total int64
 	if known.Objects, total = objects(t, filepath.Join(folder, "repository")); total > maxGolden {
@@ -147,46 +156,119 @@ func openGolden(t *testing.T, folder string) {
 	}
 	unlockers["age"], err = unlock.ParseIdentity(known.Age)
 	must(t, err)
+	unlockers["recovery sheet"], err = unlock.ParseSheet(strings.Join(known.Sheet, "\n"))
+	must(t, err)
 	store, err := dir.Open(copied)
 	must(t, err)
+	goldenKinds(t, known.Objects)
 	for name, u := range unlockers {
 		r, err := repo.Open(t.Context(), store, u)
 		if err != nil {
 			t.Errorf("by its %s: %v", name, err)
 			continue
 		}
+		if r.Master() != repotest.WholeMaster {
+			t.Errorf("by its %s: master key %d", name, r.Master())
+		}
 		report, err := check.Run(t.Context(), store, check.Options{Repository: r, Unlockers: []seal.Unlocker{u}, Dir: t.TempDir(), ReadData: true, Sample: check.Whole})
 		must(t, err)
-		if len(report.Findings) > 0 || report.SnapshotsChecked < 4 {
+		if len(report.Findings) > 0 || report.SnapshotsChecked != repotest.WholeSnapshots+1 { // and the abort marker
 			t.Errorf("check by its %s: %d snapshots, %+v", name, report.SnapshotsChecked, report.Findings)
 		}
 	}
 	r, err := repo.Open(t.Context(), store, key)
 	must(t, err)
-	goldenLog(t, r, known.Log)
+	goldenLog(t, r, copied, &known)
+	goldenWithoutIndex(t, copied, key, known.Streams)
 	goldenWrite(t, r, store)
 	compare(t, copied, key)
 }
 
-// goldenLog replays the catalog log, as a rebuild does.
-func goldenLog(t *testing.T, r *repo.Repository, want []string) {
+// goldenKinds sees that nothing of what the format has is missing.
+func goldenKinds(t *testing.T, objects map[string]string) {
 	t.Helper()
-	var got []string
-	for n := uint64(1); ; n++ {
-		rec, _, err := r.LogRecord(t.Context(), n)
-		if err != nil {
-			break
+	const n = "[0-9]{20}"
+	for pattern, least := range map[string]int{
+		"repository.json": 1, "keys/[0-9a-f]{32}": 4, "keys/[0-9a-f]{32}-" + n: 8, "keys/master-" + n: 2, "domains/[0-9a-f]{32}/" + n: 6,
+		"ca/[0-9a-f]+": 2, "ca/[0-9a-f]+-" + n: 4, "epochs/" + n: 2, "packs/[0-9a-f]{32}/../[0-9a-f]{64}": 6, "index/[0-9a-f]{32}/[0-9a-f]{64}": 4,
+		"snapshots/[0-9a-f]{32}/[0-9a-f]{32}": repotest.WholeSnapshots + 1, "catalog/" + n + ".log": 10, "catalog/" + n + ".full": 1, "ballast/" + n: 1, "quarantine/[0-9a-f]{64}/.+": 1,
+	} {
+		of, found := regexp.MustCompile("^"+pattern+"$"), 0
+		for key := range objects {
+			if of.MatchString(key) {
+				found++
+			}
 		}
-		got = append(got, string(rec.Payload))
+		if found < least {
+			t.Errorf("%d objects %s, want at least %d", found, pattern, least)
+		}
 	}
-	last := ""
-	_, err := r.ReplayLog(t.Context(), func(rec *repo.LogRecord) error { last = string(rec.Payload); return nil })
+}
+
+// payloads are those of the log records, from record 1, and the full record's.
+func payloads(t *testing.T, r *repo.Repository) (all [][]byte) {
+	t.Helper()
+	head, err := r.ReplayLog(t.Context(), func(rec *repo.LogRecord) error {
+		if rec.Class == repo.LogFull {
+			all = append(all, rec.Payload)
+		}
+		return nil
+	})
 	must(t, err)
-	if got = append(got, last); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("log: %q, want %q", got, want)
+	for n := head.Number; n > 0; n-- {
+		rec, _, err := r.LogRecord(t.Context(), n)
+		must(t, err)
+		all = append(all, rec.Payload)
 	}
-	if _, err := r.CA(t.Context(), "0a1b2c"); err != nil {
-		t.Error(err)
+	slices.Reverse(all)
+	return all
+}
+
+// goldenLog reads log and authorities both ways.
+func goldenLog(t *testing.T, r *repo.Repository, folder string, known *golden) {
+	t.Helper()
+	if got := payloads(t, r); !slices.EqualFunc(got, known.Log, bytes.Equal) {
+		t.Errorf("log: %q, want %q", got, known.Log)
+	}
+	o, err := open(folder, known.KeyFile)
+	must(t, err)
+	if o.number != repotest.WholeMaster {
+		t.Errorf("by the document: master key %d", o.number)
+	}
+	records, full, err := o.log()
+	must(t, err)
+	var got [][]byte
+	classes := map[byte]int{}
+	for _, rec := range records {
+		got = append(got, rec.payload)
+		classes[rec.class]++
+	}
+	if !slices.EqualFunc(append(got, full.payload), known.Log, bytes.Equal) {
+		t.Errorf("log by the document: %q, want %q", got, known.Log)
+	}
+	if classes[1] < 3 || classes[2] < 3 || classes[4] != repotest.WholeMaster-1 {
+		t.Errorf("log records by class: %v", classes)
+	}
+	found, err := o.authorities()
+	must(t, err)
+	if !slices.Equal(slices.Sorted(maps.Keys(found)), slices.Sorted(slices.Values(known.Authorities))) {
+		t.Errorf("authorities by the document: %q, want %q", slices.Sorted(maps.Keys(found)), known.Authorities)
+	}
+	for serial, text := range found {
+		if b, err := r.CA(t.Context(), serial); err != nil || string(b) != text {
+			t.Errorf("authority %s: the product and the document differ, %v", serial, err)
+		}
+	}
+}
+
+// goldenWithoutIndex reads a copy whose index was rebuilt from the packs' directories.
+func goldenWithoutIndex(t *testing.T, folder string, key *seal.KeyFile, want map[string]string) {
+	t.Helper()
+	without := filepath.Join(t.TempDir(), "repository")
+	must(t, os.CopyFS(without, os.DirFS(folder)))
+	must(t, os.RemoveAll(filepath.Join(without, "index")))
+	if got := digests(byProduct(t, without, key)); !maps.Equal(got, want) {
+		t.Errorf("without index files: %d streams, %d are known", len(got), len(want))
 	}
 }
 

@@ -23,11 +23,17 @@ import (
 
 // The sections of docs/FORMAT.md are named where they are followed.
 
+// formatNumber is in repository.json, frames, packs, index files and wraps.
+const formatNumber = 0
+
 // opened is a repository in a folder, opened by a key file.
 type opened struct {
 	folder string
 	id     []byte
-	master []byte
+	// The master key in force: its number, and the succession that put it there.
+	number     uint64
+	master     []byte
+	succession []older
 }
 
 func (o *opened) read(key string) ([]byte, error) {
@@ -103,6 +109,9 @@ func open(folder, keyFile string) (*opened, error) {
 	if err := json.Unmarshal(text, &description); err != nil {
 		return nil, err
 	}
+	if description.Format != formatNumber {
+		return nil, fmt.Errorf("format %d", description.Format)
+	}
 	if o.id, err = hex.DecodeString(description.ID); err != nil {
 		return nil, err
 	}
@@ -115,29 +124,7 @@ func open(folder, keyFile string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256(text)
-	for _, key := range keys {
-		wrap, err := o.read(key)
-		if err != nil {
-			return nil, err
-		}
-		if len(wrap) != 176 || string(wrap[:4]) != "TVKW" || wrap[5] != 1 {
-			continue // for another unlocker
-		}
-		if sum := sha256.Sum256(wrap[:144]); !bytes.Equal(sum[:], wrap[144:]) {
-			return nil, fmt.Errorf("%s is damaged", key)
-		}
-		salt := wrap[20:52]
-		if !bytes.Equal(derive(root, []byte("unlock-commit"), salt), wrap[112:144]) {
-			continue // for another key file
-		}
-		aad := slices.Concat(wrap[:52], hash[:], []byte(key))
-		if o.master, err = unseal(derive(root, []byte("unlock-seal"), salt), wrap[52:112], aad); err != nil {
-			return nil, err
-		}
-		return o, nil
-	}
-	return nil, errors.New("no key is for this key file")
+	return o, o.findMaster(root, sha256.Sum256(text), keys)
 }
 
 // domain is an open domain.
@@ -162,21 +149,29 @@ func (o *opened) domain(id []byte) (*domain, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, fmt.Errorf("no domain %x: %w", id, err)
 	}
-	key := keys[len(keys)-1] // the newest generation
-	text, err := o.read(key)
-	if err != nil {
-		return nil, err
-	}
+	var key string
 	var record struct {
 		Clear         json.RawMessage `json:"clear"`
 		Data, Control []byte
 	}
 	var clear struct {
+		Master    uint64 `json:"master"`
 		SealEpoch uint32 `json:"seal_epoch"`
 		Cut       struct{ Max int }
 	}
-	if err := errors.Join(json.Unmarshal(text, &record), json.Unmarshal(record.Clear, &clear)); err != nil {
-		return nil, err
+	for n := len(keys) - 1; n >= 0 && (key == "" || max(clear.Master, 1) != o.number); n-- { // the newest that counts
+		key = keys[n]
+		text, err := o.read(key)
+		if err != nil {
+			return nil, err
+		}
+		clear.Master = 0
+		if err := errors.Join(json.Unmarshal(text, &record), json.Unmarshal(record.Clear, &clear)); err != nil {
+			return nil, err
+		}
+	}
+	if max(clear.Master, 1) != o.number {
+		return nil, fmt.Errorf("domain %x is not sealed under master key %d", id, o.number)
 	}
 	d.sealEpoch, d.largest = clear.SealEpoch, clear.Cut.Max
 	aad := slices.Concat(o.id, []byte(key), record.Clear)
@@ -218,7 +213,7 @@ func (d *domain) readIndex() error {
 		}
 		end := len(b) - 32
 		sum := sha256.Sum256(b[:end])
-		if !bytes.Equal(sum[:], b[end:]) || !strings.HasSuffix(key, hex.EncodeToString(sum[:])) || string(b[:4]) != "TVIX" || !bytes.Equal(b[8:24], d.id) {
+		if !bytes.Equal(sum[:], b[end:]) || !strings.HasSuffix(key, hex.EncodeToString(sum[:])) || string(b[:4]) != "TVIX" || b[4] != formatNumber || !bytes.Equal(b[8:24], d.id) {
 			return fmt.Errorf("%s does not verify", key)
 		}
 		entries, packs, blocks := int(u64(b[24:])), int(u32(b[32:])), int(u32(b[36:]))
@@ -257,7 +252,7 @@ func (d *domain) readPacks() error {
 		}
 		header, trailer := b[:24], b[len(b)-128:]
 		at, length, count := int(u64(trailer)), int(u64(trailer[8:])), int(u32(trailer[16:]))
-		if string(header[:4]) != "TVPK" || string(trailer[120:]) != "TVPKTRLR" || !bytes.Equal(header[8:], d.id) || length != 68*count || at+length+128 != len(b) {
+		if string(header[:4]) != "TVPK" || header[4] != formatNumber || string(trailer[120:]) != "TVPKTRLR" || !bytes.Equal(header[8:], d.id) || length != 68*count || at+length+128 != len(b) {
 			return fmt.Errorf("%s: its numbers do not add up", key)
 		}
 		directory := b[at : at+length]
@@ -306,7 +301,7 @@ func (d *domain) chunk(kind byte, name []byte) ([]byte, error) {
 }
 
 func (d *domain) open(frame []byte, kind byte, name []byte) ([]byte, error) {
-	if string(frame[:4]) != "TVFR" || frame[5] != kind || frame[7] != 0 || int(u32(frame[12:])) != len(frame)-48 || !bytes.Equal(frame[16:48], name) {
+	if string(frame[:4]) != "TVFR" || frame[4] != formatNumber || frame[5] != kind || frame[7] != 0 || int(u32(frame[12:])) != len(frame)-48 || !bytes.Equal(frame[16:48], name) {
 		return nil, errors.New("another frame")
 	}
 	parent := d.sealKey(u32(frame[8:]))
@@ -359,9 +354,11 @@ type content struct {
 				Rows         int64
 				Runs         []struct {
 					Binary bool
+					Rows   int64
 					Stream stream
 				}
 			}
+			LargeObjects *struct{ Data, Meta stream } `json:"large_objects"`
 		}
 	}
 }

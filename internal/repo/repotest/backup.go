@@ -60,6 +60,21 @@ type Table struct {
 	Database, Name string
 	Rows           int
 	Seed           string
+	// Binary is a number of rows in a run of COPY binary, beside Rows.
+	Binary int
+	// Wide adds a row that is larger than the domain's largest chunk to each run
+	// that has rows.
+	Wide bool
+	// LargeObjects is a number of large objects that Database has.
+	LargeObjects int
+}
+
+// Beside makes one for another instance of the same domain: what one has stored,
+// the other does not store again. Not both at a time.
+func (b *Backups) Beside(instance repo.InstanceID) *Backups {
+	other := *b
+	other.Instance = instance
+	return &other
 }
 
 // backup is one snapshot in the making.
@@ -191,16 +206,31 @@ func (w *backup) database(lists *repo.DatabaseLists, tables []Table, number uint
 	text := []byte("schema of " + tables[0].Database)
 	w.add(archive, repo.ListEntry{Kind: seal.KindArchive, Name: w.put(seal.KindArchive, text), Length: uint32(len(text))})
 	w.must(archive.End(w.t.Context(), w.list))
-	runs := make([]*repo.RunLists, len(tables))
+	runs, binaries := make([]*repo.RunLists, len(tables)), make([]*repo.RunLists, len(tables))
+	var objects *largeObjects
 	for i, t := range tables {
 		runs[i] = lists.Run(repo.RunOrder{Object: uint32(20000 + i)})
 		w.rows(runs[i], t)
+		if t.Binary > 0 {
+			binaries[i] = lists.Run(repo.RunOrder{Object: uint32(20000 + i), Part: 1})
+			w.binaryRows(binaries[i], t)
+		}
+		if t.LargeObjects > 0 {
+			objects = w.largeObjects(lists, t)
+		}
 	}
 	w.must(lists.Finish(w.t.Context(), w.list))
+	if objects != nil {
+		db.LargeObjects = objects.facts()
+	}
 	db.Archive = &repo.Archive{Tool: 150018, FormatVersion: "1.14", Stream: archive.Stream()}
 	for i, t := range tables {
-		db.Tables = append(db.Tables, repo.Table{OID: uint32(20000 + i), Schema: "public", Name: pg.Name(t.Name), Columns: []pg.Name{"a", "b"}, Pages: 1,
-			Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint(), Runs: []repo.Run{{Stream: runs[i].Stream(), Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint()}}})
+		table := repo.Table{OID: uint32(20000 + i), Schema: "public", Name: pg.Name(t.Name), Columns: []pg.Name{"a", "b"}, Pages: 1,
+			Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint(), Runs: []repo.Run{{Stream: runs[i].Stream(), Rows: runs[i].Rows(), Fingerprint: runs[i].Fingerprint()}}}
+		if b := binaries[i]; b != nil {
+			table.Runs = append(table.Runs, repo.Run{Binary: true, Stream: b.Stream(), Rows: b.Rows(), Fingerprint: b.Fingerprint(), Wide: "octet_length(b) > 100"})
+		}
+		db.Tables = append(db.Tables, table)
 	}
 	return db
 }
@@ -222,6 +252,9 @@ func (w *backup) rows(run *repo.RunLists, t Table) {
 		}
 		e.Length, e.Name = uint32(len(plain)), w.put(seal.KindRowsText, plain)
 		w.add(run, e)
+	}
+	if t.Wide && t.Rows > 0 {
+		w.wideRow(run, append(w.wideText(t), '\n'))
 	}
 	w.must(run.End(w.t.Context(), w.list))
 }
