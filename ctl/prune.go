@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -116,53 +114,13 @@ func hintPrune(err error) error {
 
 // followPrune watches the prune to its end, then shows what it did.
 func (a *app) followPrune(c *cobra.Command) error {
-	cl, err := a.dial()
-	if err != nil {
-		return err
-	}
-	defer cl.close()
-	width, height := drawing(a.Err)
-	watcher := print.NewProgress(a.Err, width, height, a.now)
-	err = a.watchPrune(c.Context(), cl, watcher)
-	watcher.Close()
-	if c.Context().Err() != nil {
-		return exit.Hint(fmt.Errorf("prune: %w", errDetached), "attach again: tuskctl repo prune --attach", "stop it: tuskctl repo prune --cancel")
-	}
-	if err != nil {
-		return fmt.Errorf("watch prune: %w", err)
-	}
-	return a.showPrune(c)
-}
-
-// watchPrune follows the prune for as long as the controller can be reached
-// again within patience.
-func (a *app) watchPrune(ctx context.Context, cl *client, w *print.Progress) error {
-	heard := a.now()
-	for {
-		err := func() error {
-			s, err := cl.repository.WatchPrune(ctx, &tuskvaultv1.WatchPruneRequest{})
-			for err == nil {
-				var r *tuskvaultv1.WatchPruneResponse
-				if r, err = s.Recv(); err == nil {
-					heard = a.now()
-					w.Update(pruneProgress(r.GetPrune()))
-				}
-			}
-			return err
-		}()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case ctx.Err() != nil || !errors.Is(err, errs.Unavailable):
-			return err
-		case a.now().Sub(heard) > patience:
-			return fmt.Errorf("no controller for %s, the prune may go on: %w", patience, errs.Unavailable)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
-	}
+	return a.attach(c, following{what: "prune", show: a.showPrune, watch: func(ctx context.Context, cl *client) (func() (print.JobProgress, error), error) {
+		s, err := cl.repository.WatchPrune(ctx, &tuskvaultv1.WatchPruneRequest{})
+		return func() (print.JobProgress, error) {
+			r, err := s.Recv()
+			return pruneProgress(r.GetPrune()), err
+		}, err
+	}})
 }
 
 func pruneProgress(p *tuskvaultv1.Prune) print.JobProgress {

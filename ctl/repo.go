@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -155,53 +153,13 @@ func parseRate(text string) int64 {
 
 // followCheck watches the check to its end, then shows what it found.
 func (a *app) followCheck(c *cobra.Command) error {
-	cl, err := a.dial()
-	if err != nil {
-		return err
-	}
-	defer cl.close()
-	width, height := drawing(a.Err)
-	watcher := print.NewProgress(a.Err, width, height, a.now)
-	err = a.watchCheck(c.Context(), cl, watcher)
-	watcher.Close()
-	if c.Context().Err() != nil {
-		return exit.Hint(fmt.Errorf("check: %w", errDetached), "attach again: tuskctl repo check --attach", "stop it: tuskctl repo check --cancel")
-	}
-	if err != nil {
-		return fmt.Errorf("watch check: %w", err)
-	}
-	return a.showCheck(c)
-}
-
-// watchCheck follows the check for as long as the controller can be reached
-// again within patience.
-func (a *app) watchCheck(ctx context.Context, cl *client, w *print.Progress) error {
-	heard := a.now()
-	for {
-		err := func() error {
-			s, err := cl.repository.WatchCheck(ctx, &tuskvaultv1.WatchCheckRequest{})
-			for err == nil {
-				var r *tuskvaultv1.WatchCheckResponse
-				if r, err = s.Recv(); err == nil {
-					heard = a.now()
-					w.Update(checkProgress(r.GetCheck()))
-				}
-			}
-			return err
-		}()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case ctx.Err() != nil || !errors.Is(err, errs.Unavailable):
-			return err
-		case a.now().Sub(heard) > patience:
-			return fmt.Errorf("no controller for %s, the check may go on: %w", patience, errs.Unavailable)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
-	}
+	return a.attach(c, following{what: "check", show: a.showCheck, watch: func(ctx context.Context, cl *client) (func() (print.JobProgress, error), error) {
+		s, err := cl.repository.WatchCheck(ctx, &tuskvaultv1.WatchCheckRequest{})
+		return func() (print.JobProgress, error) {
+			r, err := s.Recv()
+			return checkProgress(r.GetCheck()), err
+		}, err
+	}})
 }
 
 func checkProgress(c *tuskvaultv1.Check) print.JobProgress {
